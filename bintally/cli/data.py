@@ -1,0 +1,5 @@
+"""The verbs of `data`."""
+
+import typer
+
+commands = typer.Typer()

@@ -1,0 +1,5 @@
+"""The verbs of `demo`."""
+
+import typer
+
+commands = typer.Typer()

@@ -1,0 +1,5 @@
+"""The verbs of `learn`."""
+
+import typer
+
+commands = typer.Typer()
