@@ -9,7 +9,14 @@ import pytest
 ABID = os.environ.get("BINTALLY_ABID")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--deselect-real", action="store_true", help="leave out the tests that need real photos")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--deselect-real"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("real")])
+        items[:] = [item for item in items if not item.get_closest_marker("real")]
     for item in items:
         if item.get_closest_marker("real") and not ABID:
             item.add_marker(pytest.mark.skip(reason="BINTALLY_ABID does not name a folder of real photos"))
