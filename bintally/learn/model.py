@@ -1,0 +1,261 @@
+"""The network of a counter: a backbone that ends in a feature map, average pooling, one linear layer over counts."""
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import huggingface_hub
+import torch
+import transformers
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from bintally.card import ModelCard, read_card
+from bintally.counts import CountRange
+from bintally.errors import BackboneError, ModelError
+
+WEIGHTS_FILE = "model.safetensors"
+BACKBONE_FILE = "backbone.json"
+TINY = "tiny"
+
+_AUTO: Any = transformers.AutoModel
+_LOGGING: Any = transformers.utils.logging
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSettings:
+    """What network to build.
+
+    Attributes:
+        backbone: a hub id, a local snapshot folder (config.json and model.safetensors), or "tiny": a small ResNet
+            from scratch for drawn bins, which is always trained in full.
+        unfrozen_stages: how many of the backbone's last stages are trained; 0 trains the head alone. A ResNet has
+            four stages and the stem: 5 trains everything.
+        dropout: share of the pooled features that is dropped in training, before the head.
+    """
+
+    backbone: Annotated[str, Field(min_length=1)] = "microsoft/resnet-50"
+    unfrozen_stages: Annotated[int, Field(ge=0, le=16)] = 0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class CountModel(nn.Module):
+    """Logits over counts from normalised photos.
+
+    Frozen stages get no gradients, run without an autograd graph, and keep their batch norm in evaluation mode
+    whatever `train` says: their statistics are part of what was pretrained.
+
+    Attributes:
+        backbone: a transformers vision model whose stages map (N, C, H, W) to (N, C', H', W').
+        head: linear layer from the backbone's channels to the classes; class k is the count `counts.lowest + k`.
+        num_frozen: how many of the backbone's parts (stem, stage 1, …) are frozen.
+    """
+
+    def __init__(self, backbone: nn.Module, num_classes: int, *, unfrozen_stages: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.backbone = backbone
+        parts = _parts(backbone)
+        self.num_frozen = max(0, len(parts) - unfrozen_stages)
+        for parameter in backbone.parameters():
+            parameter.requires_grad_(False)  # also what lies behind the last stage, which is not run
+        for part in parts[self.num_frozen :]:
+            for parameter in part.parameters():
+                parameter.requires_grad_(True)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(_num_channels(backbone), num_classes)
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+
+    def start_from(self, shares: Sequence[float]) -> None:
+        """Sets the head's bias so that the first answer is the class shares, whatever the photo (about).
+
+        Args:
+            shares: the training labels' share per class; classes without any count as a rare one.
+        """
+        rare = 0.5 / max(1, len(shares)) * 0.01
+        with torch.no_grad():
+            self.head.bias.copy_(torch.tensor([max(share, rare) for share in shares]).log())
+
+    def train(self, mode: bool = True) -> "CountModel":
+        """Training or evaluation mode; frozen parts stay in evaluation mode."""
+        super().train(mode)
+        if self.num_frozen:
+            self.backbone.train(False)
+            for part in _parts(self.backbone)[self.num_frozen :]:
+                part.train(mode)
+        return self
+
+    def frozen_features(self, x_NCHW: Tensor) -> Tensor:
+        """What the frozen parts make of normalised photos; the photos themselves when nothing is frozen."""
+        with torch.no_grad():
+            for part in _parts(self.backbone)[: self.num_frozen]:
+                x_NCHW = _run(part, x_NCHW)
+        return x_NCHW
+
+    def last_features(self, h_NCHW: Tensor) -> Tensor:
+        """The last feature map (N, channels, h, w) from the frozen parts' output."""
+        for part in _parts(self.backbone)[self.num_frozen :]:
+            h_NCHW = _run(part, h_NCHW)
+        return h_NCHW
+
+    def logits_of(self, h_NCHW: Tensor) -> Tensor:
+        """Logits (N, num_classes) from the last feature map."""
+        return _tensor(self.head(self.dropout(h_NCHW.mean(dim=(2, 3)))))
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Logits (N, num_classes) of normalised photos (N, 3, size, size)."""
+        return self.logits_of(self.last_features(self.frozen_features(x_NCHW)))
+
+    def forward_maps(self, x_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and class activation maps (Zhou et al. 2016, https://arxiv.org/abs/1512.04150).
+
+        Returns:
+            Logits (N, num_classes) and maps (N, num_classes, h, w); a map's mean plus the head's bias is the logit.
+        """
+        features = self.last_features(self.frozen_features(x_NCHW))
+        maps = nn.functional.conv2d(features, self.head.weight[:, :, None, None])
+        return self.logits_of(features), maps
+
+
+def build_model(settings: ModelSettings, counts: CountRange) -> CountModel:
+    """Builds a network with its pretrained backbone (or a new small one) and a new head.
+
+    Random weights come from torch's generator: seed it first.
+
+    Raises:
+        BackboneError: the backbone is unknown, cannot be had here, or does not end in a feature map.
+    """
+    if settings.backbone == TINY:
+        backbone = _new(tiny_config())
+        unfrozen = len(_parts(backbone))
+    else:
+        backbone = _pretrained(settings.backbone)
+        unfrozen = settings.unfrozen_stages
+    return CountModel(backbone, counts.num_classes, unfrozen_stages=unfrozen, dropout=settings.dropout)
+
+
+def load_run_model(run: Path) -> tuple[CountModel, ModelCard]:
+    """Loads a run's best weights, in evaluation mode, all frozen.
+
+    Raises:
+        ModelError: the folder holds no trained model, or its files differ from its card.
+    """
+    card = read_card(run)
+    if card.kind != "trained":
+        raise ModelError(f"{run} holds an {card.kind} model, not a run of `bintally train`")
+    for name in (WEIGHTS_FILE, BACKBONE_FILE):
+        if name not in card.files:
+            raise ModelError(f"{run}: the card names no {name}: train or copy the run again")
+    try:
+        config = _config_of(run / BACKBONE_FILE)
+        model = CountModel(_new(config), card.counts.num_classes, unfrozen_stages=0)
+        model.load_state_dict(load_file(run / WEIGHTS_FILE))
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{run} cannot be loaded: {error}") from error
+    return model.eval(), card
+
+
+def tiny_config() -> Any:
+    """A ResNet of three stages of basic layers, about 0.7 million weights: quick at 64-96 pixels on two cores."""
+    return transformers.ResNetConfig(
+        embedding_size=32, hidden_sizes=[32, 64, 128], depths=[1, 2, 2], layer_type="basic", hidden_act="relu"
+    )
+
+
+def _config_of(path: Path) -> Any:
+    values = json.loads(path.read_text(encoding="utf-8"))
+    return transformers.AutoConfig.for_model(values.pop("model_type"), **values)
+
+
+def _new(config: Any) -> nn.Module:
+    with _quiet():
+        model: nn.Module = _AUTO.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    return model
+
+
+def _pretrained(name: str) -> nn.Module:
+    folder = Path(name).expanduser()
+    is_path = folder.is_dir() or name.startswith(("/", ".", "~"))
+    if is_path and not (folder / "config.json").is_file():
+        raise BackboneError(f"{name} is no snapshot folder: it has no config.json (with model.safetensors beside it)")
+    where = str(folder) if is_path else name
+    with _quiet():
+        try:
+            # What lies in the cache first: no waiting for a network, and the same weights as last time.
+            model = _load(where, local=True)
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as first:
+            if is_path:
+                raise BackboneError(f"cannot load the backbone in {name}: {_line(first)}") from first
+            try:
+                # One question first: the hub's client itself asks six times over half a minute when nobody answers.
+                huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=10)
+                model = _load(where, local=False)
+            except Exception as error:
+                # The hub's client raises its transport's errors too, of a library that may change.
+                raise BackboneError(
+                    f"cannot get the backbone {name!r}: {_line(error)}; it needs a network or the Hugging Face "
+                    "cache, or name a local snapshot folder (config.json, model.safetensors) by --backbone"
+                ) from error
+    if not _parts(model):
+        raise BackboneError(
+            f"the backbone {name!r} has no stages that end in a feature map: take a ResNet or ConvNeXt"
+        )
+    return model
+
+
+def _load(where: str, *, local: bool) -> nn.Module:
+    # float32 in memory whatever is on disk; safetensors alone, since other weight files are pickles.
+    model: nn.Module = _AUTO.from_pretrained(
+        where, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=local
+    )
+    return model
+
+
+def _parts(backbone: nn.Module) -> list[nn.Module]:
+    """Stem and stages in order, or nothing when the backbone is not made of stages."""
+    stem = getattr(backbone, "embedder", None) or getattr(backbone, "embeddings", None)
+    stages = getattr(getattr(backbone, "encoder", None), "stages", None)
+    return [stem, *stages] if isinstance(stem, nn.Module) and isinstance(stages, nn.ModuleList) else []
+
+
+def _run(part: nn.Module, x: Tensor) -> Tensor:
+    return _tensor(part(x))
+
+
+def _tensor(value: Any) -> Tensor:
+    if not isinstance(value, Tensor) or value.ndim not in {2, 4}:
+        raise BackboneError("the backbone does not give a feature map: take a ResNet or ConvNeXt")
+    return value
+
+
+def _num_channels(backbone: Any) -> int:
+    sizes: Sequence[int] = backbone.config.hidden_sizes
+    return int(sizes[-1])
+
+
+def _line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0][:200].rstrip(".") or type(error).__name__
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    # The library reports unused classifier weights and draws bars; neither is news to who counts bins.
+    logs = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
+    levels = [log.level for log in logs]
+    bars = _LOGGING.is_progress_bar_enabled()
+    for log in logs:
+        log.setLevel(logging.ERROR)
+    _LOGGING.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
+        if bars:
+            _LOGGING.enable_progress_bar()
