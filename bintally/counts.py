@@ -115,6 +115,32 @@ class CountDistribution:
         return f"{count}+" if self.open_mean is not None and count == len(self.probabilities) - 1 else str(count)
 
 
+def distribution_of(
+    logits: Sequence[float], counts: CountRange, temperature: float = 1.0, open_mean: float | None = None
+) -> CountDistribution:
+    """The answer that a counter's logits for one photo mean.
+
+    Args:
+        logits: one a class (a list or an array); class k is the count `counts.lowest + k`.
+        counts: the counter's range.
+        temperature: divides the logits before the softmax; fitted on the calibration part.
+        open_mean: what an open last class stands for, in items; its own start when None. Not used otherwise.
+
+    Raises:
+        ValueError: there is not one finite logit a class.
+    """
+    scaled = [float(logit) / temperature for logit in logits]
+    if len(scaled) != counts.num_classes or not all(map(math.isfinite, scaled)):
+        raise ValueError(f"{counts.num_classes} finite logits make a distribution over {counts}, not {scaled}")
+    largest = max(scaled)
+    powers = [math.exp(one - largest) for one in scaled]
+    total = math.fsum(powers)
+    return CountDistribution(
+        probabilities=(*(0.0,) * counts.lowest, *(power / total for power in powers)),
+        open_mean=max(open_mean or 0.0, float(counts.highest)) if counts.open_ended else None,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unreadable:
     """A photo that could not be counted, and why. A value in the answer: one bad photo never stops a batch."""
