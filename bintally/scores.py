@@ -72,13 +72,14 @@ class Predictions:
     @property
     def classes(self) -> Ints:
         """(n,) The true class: the true count, clipped to an open last class."""
-        clipped: Ints = np.minimum(self.true_counts, self.num_classes - 1)
+        clipped: Ints = np.minimum(self.true_counts, self.num_classes - 1).astype(np.int64)
         return clipped
 
     @property
     def likeliest(self) -> Ints:
         """(n,) The likeliest class, the smaller one of a tie."""
-        return self.probabilities.argmax(axis=1).astype(np.int64)
+        largest: Ints = self.probabilities.argmax(axis=1).astype(np.int64)
+        return largest
 
     @property
     def confidence(self) -> Floats:
