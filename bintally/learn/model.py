@@ -91,6 +91,11 @@ class CountModel(nn.Module):
                 part.train(mode)
         return self
 
+    @property
+    def frozen_parts(self) -> list[nn.Module]:
+        """The backbone's parts that are frozen, in order, from the stem on."""
+        return _parts(self.backbone)[: self.num_frozen]
+
     def frozen_features(self, x_NCHW: Tensor) -> Tensor:
         """What the frozen parts make of normalised photos; the photos themselves when nothing is frozen."""
         with torch.no_grad():
