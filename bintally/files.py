@@ -3,24 +3,32 @@
 import contextlib
 import errno
 import hashlib
+import itertools
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from bintally.errors import DiskFullError
 
+PART = ".part"
+"""How names of half-written files end; they begin with a dot."""
+
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_TURN = itertools.count()
+_TOKEN = secrets.token_hex(4)
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Gives a temporary path in the same folder; renames it to `path` when the block ends well.
 
     Args:
         path: the final name. Its folder is made when it is missing.
+        durable: force the bytes to the disk before the rename, so that the file survives a loss of power too.
+            Without it the file survives the death of the process only, and is written many times faster.
 
     Yields:
         A path of no file yet, for the block to write.
@@ -28,28 +36,41 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         DiskFullError: there was no room; `path` is as it was before.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    part = Path(name)
+    # No other process, thread or machine takes this name, so nothing has to be created to hold it.
+    part = path.with_name(f".{path.name}.{_TOKEN}{os.getpid():x}-{next(_TURN)}{PART}")
+    done = False
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield part
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
-        part.chmod(0o666 & ~_umask())
+        if durable:
+            with part.open("rb") as written:
+                os.fsync(written.fileno())
         part.replace(path)
+        done = True
     except OSError as error:
         if error.errno in _FULL:
             raise DiskFullError(f"no room left on the disk for {path}: free some space and run this again") from error
         raise
     finally:
-        part.unlink(missing_ok=True)
+        if not done:
+            part.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Writes `data` to `path`, whole or not at all. Raises DiskFullError when there is no room."""
-    with replacing(path) as part:
+    with replacing(path, durable=durable) as part:
         part.write_bytes(data)
+
+
+def remove_parts(folder: Path) -> int:
+    """Removes what a killed process left half-written in `folder` (not below it). Returns how many files that were.
+
+    Only for a folder that nobody else writes to at the moment.
+    """
+    parts = [path for path in folder.glob(f".*{PART}") if path.is_file()]
+    for part in parts:
+        part.unlink(missing_ok=True)
+    return len(parts)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -66,9 +87,3 @@ def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
