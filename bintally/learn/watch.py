@@ -1,0 +1,310 @@
+"""Watching a training: what is read from it every few steps, and what the debug rules say of that.
+
+A `Recorder` hangs on a model while it trains and appends what it reads to `RUN/watch/`; the rules judge those records,
+while the training runs or long after it, with any thresholds. Frozen layers are not read: they cannot go wrong.
+"""
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field, TypeAdapter, ValidationError
+from torch import Tensor, nn
+
+from bintally import files, settings
+from bintally.errors import RunError, SettingsError
+from bintally.learn.rules import RULES, Check, Finding, History, Rule, RuleName, TensorStats, Validation
+
+FOLDER = "watch"
+CHECKS_FILE = "checks.jsonl"
+VALIDATIONS_FILE = "validations.jsonl"
+_PERCENTILE_VALUES = 10_000
+_ACTIVE_SHARE = 0.01
+_INPUT_PHOTOS = 2_000
+
+_CHECK: TypeAdapter[Check] = TypeAdapter(Check)
+_VALIDATION: TypeAdapter[Validation] = TypeAdapter(Validation)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchSettings:
+    """How a training is watched.
+
+    Attributes:
+        every: read gradients, weights and activations every so many steps.
+        stop_on: rules that stop the run at their first finding.
+    """
+
+    every: Annotated[int, Field(ge=1)] = 50
+    stop_on: tuple[RuleName, ...] = ()
+
+
+class Recorder:
+    """Reads a model while it trains. The training loop calls it at five points of a step, and at an epoch's end.
+
+    Args:
+        model: the model that is trained, unwrapped. Hooks hang on it only during a step that is read.
+        folder: where the records go; `RUN/watch`.
+        every: read a step of so many. The first one is always read.
+        done: training steps that were done when this process began: records of later ones, left by a run that was
+            killed after its last checkpoint, are dropped.
+    """
+
+    def __init__(self, model: nn.Module, folder: Path, *, every: int = 50, done: int = 0) -> None:
+        self._model = model
+        self._every = every
+        self._folder = folder
+        self._hooks: list[torch.utils.hooks.RemovableHandle] = []
+        self._before: dict[str, Tensor] = {}
+        self._trained = {name: p for name, p in model.named_parameters() if p.requires_grad and p.ndim > 1}
+        self._relus = _trained_relus(model)
+        self._last = time.monotonic()
+        self._photos = 0
+        self._reset()
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = read_history(folder)
+        self.checks = [check for check in kept.checks if check.step <= done]
+        self.validations = [one for one in kept.validations if one.step <= done]
+        _write_lines(folder / CHECKS_FILE, self.checks)
+        _write_lines(folder / VALIDATIONS_FILE, self.validations)
+
+    def _reset(self) -> None:
+        self._losses: list[float] = []
+        self._seconds = 0.0
+        self._gradients: dict[str, TensorStats] = {}
+        self._relu_inputs: dict[str, TensorStats] = {}
+        self._dead: dict[str, float] = {}
+        self._input_sum, self._input_values, self._input_photos = 0.0, 0, 0
+        self._labels: Tensor | None = None
+
+    def reads(self, step: int) -> bool:
+        """Whether the step of this number (from 1) is read in full."""
+        return step == 1 or step % self._every == 0
+
+    def begin(self, step: int, photos: Tensor | None, labels: Tensor, num_classes: int) -> None:
+        """Before the forward pass.
+
+        Args:
+            step: the number of the step that begins, from 1.
+            photos: normalised photos (N, 3, H, W); None when training from kept activations.
+            labels: class indices (N,).
+            num_classes: how many classes there are.
+        """
+        now = time.monotonic()
+        self._seconds = max(self._seconds, now - self._last)
+        self._last = now
+        counts = torch.bincount(labels.detach().cpu(), minlength=num_classes)
+        self._labels = counts if self._labels is None else self._labels + counts
+        if photos is not None and self._photos < _INPUT_PHOTOS:
+            self._input_sum += float(photos.detach().sum(dtype=torch.float64))
+            self._input_values += photos.numel()
+            self._input_photos += len(photos)
+            self._photos += len(photos)
+        if self.reads(step):
+            for name, module in self._relus.items():
+                self._hooks.append(module.register_forward_hook(self._relu_hook(name)))
+
+    def after_backward(self, step: int) -> None:
+        """Between the backward pass and the optimizer's step: gradients are there, weights are as they were."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+        if self.reads(step):
+            self._gradients = {n: _stats(p.grad) for n, p in self._trained.items() if p.grad is not None}
+            self._before = {n: p.detach().clone() for n, p in self._trained.items()}
+
+    def after_step(self, step: int, epoch: int, loss: float) -> Check | None:
+        """After the optimizer's step. Gives the check, and has written it, when this step was read."""
+        self._losses.append(loss)
+        if not self.reads(step):
+            return None
+        mean = sum(self._losses) / len(self._losses)
+        check = Check(
+            step=step,
+            epoch=epoch,
+            loss=_finite(loss),
+            mean_loss=_finite(mean),
+            seconds=self._seconds,
+            gradients=self._gradients,
+            weights={name: _stats(p.detach(), spread=False) for name, p in self._trained.items()},
+            updates={name: _update(before, self._trained[name].detach()) for name, before in self._before.items()},
+            relu_inputs=self._relu_inputs,
+            dead_relus=self._dead,
+            input_sum=_finite(self._input_sum) or 0.0,
+            input_values=self._input_values,
+            input_photos=self._input_photos,
+            labels=tuple(self._labels.tolist()) if self._labels is not None else (),
+        )
+        self._before = {}
+        self._reset()
+        self.checks.append(check)
+        _append(self._folder / CHECKS_FILE, check)
+        return check
+
+    def after_epoch(
+        self, step: int, epoch: int, train_loss: float, loss: float, confusion: Iterable[Iterable[int]]
+    ) -> None:
+        """After the validation at an epoch's end. Losses are plain mean cross-entropies."""
+        one = Validation(
+            step=step,
+            epoch=epoch,
+            train_loss=_finite(train_loss),
+            loss=_finite(loss),
+            confusion=tuple(tuple(int(n) for n in row) for row in confusion),
+        )
+        self.validations.append(one)
+        _append(self._folder / VALIDATIONS_FILE, one)
+        self._last = time.monotonic()  # validation is no stall
+
+    def history(self, *, finished: bool = False) -> History:
+        """Everything recorded so far."""
+        return History(checks=tuple(self.checks), validations=tuple(self.validations), finished=finished)
+
+    def _relu_hook(self, name: str) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            # An in-place ReLU has overwritten its input: then its output's statistics stand for it.
+            self._relu_inputs[name] = _stats(inputs[0].detach(), spread=False)
+            places = [axis for axis in range(output.ndim) if axis != 1]
+            active = (output.detach() > 0).float().mean(dim=places)
+            self._dead[name] = float((active < _ACTIVE_SHARE).float().mean())
+
+        return hook
+
+
+def load_rules(path: Path | None = None) -> dict[str, Rule]:
+    """The rules with their thresholds: the familiar ones, or a TOML file's.
+
+    A table per rule, a key per threshold, as in `[Overfit] ratio_threshold = 0.5`; `enabled = false` leaves a rule out.
+
+    Raises:
+        SettingsError: a table is no rule, or a key none of its thresholds.
+    """
+    tables = settings.read_toml(path) if path else {}
+    name = str(path) if path else "rules"
+    settings.check_tables(tables, RULES, name)
+    rules: dict[str, Rule] = {}
+    for rule, cls in RULES.items():
+        table = dict(tables.get(rule, {}))
+        enabled = table.pop("enabled", True)
+        if not isinstance(enabled, bool):
+            raise SettingsError(f"{name}: {rule}.enabled is true or false, not {enabled!r}")
+        if enabled:
+            rules[rule] = settings.fill(cls, rule, file={rule: table}, file_name=name)
+    return rules
+
+
+def judge(rules: Mapping[str, Rule], history: History) -> dict[str, list[Finding]]:
+    """What each rule finds in a history, in the rules' order."""
+    return {name: list(rule.findings(history)) for name, rule in rules.items()}
+
+
+def report(rules: Mapping[str, Rule], history: History) -> dict[str, dict[str, Any]]:
+    """The verdicts as JSON-ready values, one entry a rule, in the shape that users of the managed debugger know.
+
+    Returns:
+        Rule name → `RuleTriggered` (1 or 0), `Violations` (findings), `Datapoints` (checks or epochs looked at),
+        `RuleParameters` (text), `Details` (the findings, with layer, step, value and threshold; and the advice).
+    """
+    found = judge(rules, history)
+    verdicts = {}
+    for name, rule in rules.items():
+        parameters = settings.as_dict(rule)
+        looked = history.validations if name in _AT_EPOCHS else history.checks
+        verdicts[name] = {
+            "RuleTriggered": int(bool(found[name])),
+            "Violations": len(found[name]),
+            "Details": {"findings": [dataclasses.asdict(one) for one in found[name]], "advice": rule.advice},
+            "Datapoints": len(looked),
+            "RuleParameters": "\n".join(f"{key}:{value}" for key, value in parameters.items()),
+        }
+    return verdicts
+
+
+_AT_EPOCHS = {"Overfit", "Overtraining", "Confusion"}
+
+
+def write_report(folder: Path, verdicts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Writes `<Rule>.json` for each verdict into `folder`."""
+    for name, verdict in verdicts.items():
+        files.write_json(folder / f"{name}.json", verdict)
+
+
+def read_history(folder: Path, *, finished: bool = False, idle: float = 0.0) -> History:
+    """Reads what a recorder wrote into `RUN/watch`; nothing is an empty history.
+
+    A last line that was cut short by a kill is left out.
+
+    Raises:
+        RunError: a record is damaged.
+    """
+    return History(
+        checks=tuple(_read_lines(folder / CHECKS_FILE, _CHECK)),
+        validations=tuple(_read_lines(folder / VALIDATIONS_FILE, _VALIDATION)),
+        finished=finished,
+        idle=idle,
+    )
+
+
+def _trained_relus(model: nn.Module) -> dict[str, nn.Module]:
+    modules = dict(model.named_modules())
+    found: dict[str, nn.Module] = {}
+    for name, module in modules.items():
+        parent = modules[name.rpartition(".")[0]]
+        if isinstance(module, nn.ReLU) and any(p.requires_grad for p in parent.parameters()):
+            found[name] = module
+    return found
+
+
+def _stats(tensor: Tensor, *, spread: bool = True) -> TensorStats:
+    values = tensor.detach().float().flatten()
+    largest = float(values.abs().max()) if values.numel() else 0.0
+    if not math.isfinite(largest):
+        return TensorStats(finite=False)
+    width = None
+    if spread:
+        few = values[:: max(1, values.numel() // _PERCENTILE_VALUES)]
+        low, high = torch.quantile(few, torch.tensor([0.05, 0.95], dtype=few.dtype, device=few.device)).tolist()
+        width = _finite(high - low)
+    variance = float(values.var(correction=0)) if values.numel() else 0.0
+    return TensorStats(mean_abs=_finite(float(values.abs().mean())), variance=_finite(variance), spread=width)
+
+
+def _update(before: Tensor, after: Tensor) -> float | None:
+    size = float(before.float().abs().mean())
+    return _finite(float((after - before).float().abs().mean()) / max(size, 1e-9))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _lines(records: Iterable[Check | Validation]) -> str:
+    return "".join(json.dumps(dataclasses.asdict(one), allow_nan=False) + "\n" for one in records)
+
+
+def _append(path: Path, record: Check | Validation) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(_lines([record]))
+
+
+def _write_lines(path: Path, records: Iterable[Check | Validation]) -> None:
+    files.write_text(path, _lines(records))
+
+
+def _read_lines(path: Path, adapter: TypeAdapter[Any]) -> list[Any]:
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    records = []
+    for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline was cut short
+        try:
+            records.append(adapter.validate_json(line))
+        except ValidationError as error:
+            raise RunError(f"{path} is damaged at line {number}: {error.errors()[0]['msg']}") from error
+    return records
