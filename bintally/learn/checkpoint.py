@@ -1,0 +1,80 @@
+"""The whole state of a training in one safetensors file, so that it goes on as if it had never stopped."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+from torch.optim import Optimizer
+
+from bintally import files
+from bintally.errors import RunError
+
+_MODEL = "model/"
+_OPTIMIZER = "optimizer/"
+
+
+def save_checkpoint(
+    path: Path, model: Mapping[str, Tensor], optimizer: Mapping[str, Any], state: Mapping[str, Any]
+) -> None:
+    """Writes model, optimizer and the loop's own state, whole or not at all.
+
+    Args:
+        path: the file.
+        model: the model's state dict.
+        optimizer: the optimizer's state dict.
+        state: JSON values; they stand in the file's header, so that both are of the same moment.
+
+    Raises:
+        DiskFullError: there is no room; the old checkpoint is as it was.
+    """
+    tensors = {f"{_MODEL}{name}": value for name, value in model.items()}
+    scalars: dict[str, Any] = {}
+    for index, values in optimizer["state"].items():
+        for key, value in values.items():
+            if isinstance(value, Tensor):
+                tensors[f"{_OPTIMIZER}{index}/{key}"] = value
+            else:
+                scalars[f"{index}/{key}"] = value
+    head = {"state": dict(state), "scalars": scalars}
+    flat = {name: value.detach().contiguous().cpu() for name, value in tensors.items()}
+    files.write_bytes(path, save(flat, metadata={"bintally": json.dumps(head, allow_nan=False)}))
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[int, dict[str, Any]], dict[str, Any]]:
+    """Reads what `save_checkpoint` wrote.
+
+    Returns:
+        The model's state dict, the optimizer's state by parameter (for `restore`), and the loop's state.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            head = json.loads((file.metadata() or {})["bintally"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise RunError(f"{path} is no checkpoint that can be read ({error}): train again with --restart") from error
+    model = {name.removeprefix(_MODEL): value for name, value in tensors.items() if name.startswith(_MODEL)}
+    optimizer: dict[int, dict[str, Any]] = {}
+    found = {name.removeprefix(_OPTIMIZER): v for name, v in tensors.items() if name.startswith(_OPTIMIZER)}
+    for name, value in (found | head["scalars"]).items():
+        index, _, key = name.partition("/")
+        optimizer.setdefault(int(index), {})[key] = value
+    return model, optimizer, head["state"]
+
+
+def restore(optimizer: Optimizer, state: Mapping[int, Mapping[str, Any]]) -> None:
+    """Puts a checkpoint's optimizer state into an optimizer over the same parameters in the same order."""
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": {index: dict(one) for index, one in state.items()}, "param_groups": groups})
+
+
+def same_bits(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
+    """Whether two state dicts hold the same tensors to the bit."""
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
