@@ -1,5 +1,6 @@
 """The card beside every trained or exported model: what it is, what it was made from, and how far it was right."""
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -70,8 +71,10 @@ class ModelCard:
 
     @property
     def model_id(self) -> str:
-        """Short and stable: the first 12 digits of the weights' hash; different weights give another id."""
+        """Short and stable: 12 digits of the weights' hash; different weights or another precision give another id."""
         weights = [self.files[name] for name in sorted(self.files) if Path(name).suffix in _WEIGHTS]
+        if len(weights) > 1:  # an exported model's formats: int8 and float32 have their ONNX file in common
+            weights = [hashlib.sha256(" ".join((self.precision, *weights)).encode()).hexdigest()]
         return weights[0][:12] if weights else "unsaved"
 
 

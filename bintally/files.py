@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,12 +49,53 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         part.replace(path)
         done = True
     except OSError as error:
-        if error.errno in _FULL:
+        if is_full(error):
             raise DiskFullError(f"no room left on the disk for {path}: free some space and run this again") from error
         raise
     finally:
         if not done:
             part.unlink(missing_ok=True)
+
+
+def is_full(error: OSError) -> bool:
+    """Whether the system says that the disk, or the user's share of it, has no room."""
+    return error.errno in _FULL
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Gives an empty temporary folder beside `path`; it takes that name when the block ends well.
+
+    What was at `path` is removed once the new folder has its name. The caller asks first whether it may be.
+
+    Yields:
+        The folder, for the block to write into.
+
+    Raises:
+        DiskFullError: there was no room; `path` is as it was before.
+    """
+    part = path.with_name(f".{path.name}.{_TOKEN}{os.getpid():x}-{next(_TURN)}{PART}")
+    try:
+        part.mkdir(parents=True)
+        yield part
+        for name in part.rglob("*"):
+            if name.is_file():
+                with name.open("rb") as written:
+                    os.fsync(written.fileno())
+        if path.exists():
+            # Two renames: a kill between them leaves the old folder whole, under a name of its own.
+            old = part.with_suffix(".old")
+            path.rename(old)
+            part.rename(path)
+            shutil.rmtree(old)
+        else:
+            part.rename(path)
+    except OSError as error:
+        if is_full(error):
+            raise DiskFullError(f"no room left on the disk for {path}: free some space and run this again") from error
+        raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
