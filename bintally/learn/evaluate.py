@@ -141,7 +141,7 @@ def evaluate_counter(
     progress.begin("scores")
     blocks = scopes(scored, temperature, effort)
     progress.end()
-    to = folder / (EVALUATION_FOLDER if part == "test" else f"{EVALUATION_FOLDER}-{part}")
+    to = evaluation_folder(folder, part)
     result: dict[str, Any] = {
         "format": FORMAT,
         "folder": str(folder),
@@ -162,6 +162,11 @@ def evaluate_counter(
     if not exported:
         write_card(folder, replace(card, calibration=calibration, metrics={**card.metrics, part: _headline(result)}))
     return result
+
+
+def evaluation_folder(run: Path, part: Part) -> Path:
+    """Where the evaluation of a part is written: RUN/evaluation for the test part, else with the part's name."""
+    return run / (EVALUATION_FOLDER if part == "test" else f"{EVALUATION_FOLDER}-{part}")
 
 
 def calibrate(predicted: Predicted, card: ModelCard, warnings: list[str]) -> Calibration | None:
