@@ -1,0 +1,418 @@
+"""Takes photos and their records out of an object store into a folder: many at once, checked, resumable.
+
+What a kill leaves behind is whole files, a journal (journal.py) and a few half-written ones under names that nothing
+reads; the next fetch removes those and goes on. Files are renamed into place but not synced one by one: that keeps
+every promise against a killed process and is many times faster; after a loss of power the sizes in the journal tell.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from bintally import files
+from bintally.bins import METADATA_FOLDER, PHOTO_FOLDER, id_order, parse_record
+from bintally.data import choose
+from bintally.data.choose import Choice
+from bintally.data.journal import Journal
+from bintally.data.layout import WHAT, What, check, name_of
+from bintally.data.store import Store
+from bintally.errors import (
+    AccessDeniedError,
+    BintallyError,
+    DiskFullError,
+    ObjectNotFoundError,
+    RecordError,
+    StoreError,
+    StoreUnreachableError,
+    UnreadablePhotoError,
+)
+from bintally.progress import Progress, Silent
+
+REPORT_FILE = "fetch-report.json"
+
+Kind = Literal["missing", "malformed", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchSettings:
+    """How a fetch goes about it.
+
+    Attributes:
+        in_flight: how many requests are under way at once.
+        checkers: threads that decode photos and write files; 0 takes one a core.
+        give_up_after: stop when so many objects in a row could not be had for reasons other than being missing.
+    """
+
+    in_flight: Annotated[int, Field(ge=1, le=4096)] = 64
+    checkers: Annotated[int, Field(ge=0)] = 0
+    give_up_after: Annotated[int, Field(ge=1)] = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """An object that could not be had whole.
+
+    Attributes:
+        id: the photo's id.
+        what: "photo" or "metadata".
+        kind: the store has none; its bytes are no photo or no record; or the store failed, retries and all.
+        why: one line.
+    """
+
+    id: str
+    what: What
+    kind: Kind
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchReport:
+    """What a fetch did. Photos count once, by their id; objects are photos and records.
+
+    Attributes:
+        source: the store's URL.
+        ids: the photos asked for.
+        fetched: of these, now whole with their record, for which anything was downloaded.
+        skipped: of these, whole with their record before.
+        missing: of these, photo or record (or both) are not in the store.
+        malformed: of these, photo or record is no photo or no record.
+        failed: of these, the store failed at photo or record.
+        num_objects: objects downloaded and written.
+        num_bytes: their bytes.
+        seconds: how long it took.
+        problems: by id.
+    """
+
+    source: str
+    ids: tuple[str, ...]
+    fetched: int
+    skipped: int
+    missing: int
+    malformed: int
+    failed: int
+    num_objects: int
+    num_bytes: int
+    seconds: float
+    problems: tuple[Problem, ...]
+
+    @property
+    def chosen(self) -> int:
+        """How many photos were asked for."""
+        return len(self.ids)
+
+    def summary(self) -> dict[str, Any]:
+        """The figures, ready for JSON."""
+        names = ("fetched", "skipped", "missing", "malformed", "failed", "num_objects", "num_bytes", "seconds")
+        return {"source": self.source, "chosen": self.chosen} | {name: getattr(self, name) for name in names}
+
+    def line(self) -> str:
+        """The figures in a sentence."""
+        rate = f", {self.num_objects / self.seconds:,.0f} objects/s" if self.num_objects and self.seconds else ""
+        return (
+            f"{self.chosen:,} photos asked for: {self.fetched:,} fetched "
+            f"({self.num_bytes / 1e6:,.1f} MB in {self.seconds:,.1f} s{rate}), {self.skipped:,} there already, "
+            f"{self.missing:,} missing, {self.malformed:,} malformed, {self.failed:,} failed"
+        )
+
+
+def fetch(
+    store: Store,
+    folder: Path,
+    choice: Choice | None = None,
+    *,
+    settings: FetchSettings | None = None,
+    progress: Progress | None = None,
+) -> FetchReport:
+    """Takes the chosen photos with their metadata into `folder`, and writes the report there.
+
+    Args:
+        store: laid out like the public bucket: `bin-images/<id>.jpg`, `metadata/<id>.json`.
+        folder: gets the same layout, and `fetch-report.json`. What it holds whole already is not asked for again.
+        choice: which photos; all by default.
+        settings: how many at once, and the like.
+        progress: hears of every photo.
+
+    Returns:
+        what was written to the report. Missing and malformed objects are in it; they raise nothing.
+
+    Raises:
+        UsageError: the choice makes no sense.
+        StoreUnreachableError, AccessDeniedError: at once, as soon as the store says so.
+        ObjectNotFoundError: everything was tried and the store has nothing of it at all.
+        StoreError: the store cannot be listed, fails again and again, or the folder is in use by another fetch.
+        DiskFullError: there is no room; nothing half-written stays behind.
+    """
+    choice, settings = choice or Choice(), settings or FetchSettings()
+    named = choice.named()  # before anything is touched
+    folder = folder.absolute()
+    with Journal(folder, store.url) as journal:
+        (folder / REPORT_FILE).unlink(missing_ok=True)  # it would tell of another fetch
+        for part in (folder, folder / PHOTO_FOLDER, folder / METADATA_FOLDER):
+            files.remove_parts(part)
+        run = _Fetch(store, folder, journal, settings, progress or Silent())
+        report = asyncio.run(run.all(choice, named))
+        files.write_json(
+            folder / REPORT_FILE, asdict(report) | {"problems": [asdict(one) for one in report.problems]}
+        )
+        journal.finish()
+    if report.chosen and sum(one.kind == "missing" for one in report.problems) == len(WHAT) * report.chosen:
+        raise ObjectNotFoundError(
+            f"{store.url} has none of the {report.chosen:,} photos asked for: check the address and the ids"
+        )
+    return report
+
+
+@dataclass(slots=True)
+class _Tally:
+    fetched: int = 0
+    skipped: int = 0
+    num_objects: int = 0
+    num_bytes: int = 0
+    in_a_row: int = 0  # objects that failed, one after the other
+    granted: bool = False  # whether the store ever gave an object, or said that there is none
+    problems: list[Problem] = field(default_factory=list)
+
+
+class _Fetch:
+    def __init__(
+        self, store: Store, folder: Path, journal: Journal, settings: FetchSettings, progress: Progress
+    ) -> None:
+        self._store = store
+        self._folder = folder
+        self._journal = journal
+        self._settings = settings
+        self._progress = progress
+        self._tally = _Tally()
+        self._told, self._untold = time.monotonic(), 0
+
+    async def all(self, choice: Choice, named: tuple[list[str], dict[str, int]] | None) -> FetchReport:
+        start = time.monotonic()
+        pool = ThreadPoolExecutor(self._settings.checkers or os.cpu_count() or 1, thread_name_prefix="check")
+        try:
+            chosen = await self._chosen(choice, named)
+            await self._each("fetching photos", chosen, self._take, pool)
+        finally:
+            # Whoever is at work ends well or cleans up; nobody else begins.
+            pool.shutdown(wait=True, cancel_futures=True)
+        tally = self._tally
+        problems = tuple(sorted(tally.problems, key=lambda one: (id_order(one.id), one.what)))
+        ids: dict[Kind, set[str]] = {"missing": set(), "malformed": set(), "failed": set()}
+        for one in problems:
+            ids[one.kind].add(one.id)
+        return FetchReport(
+            source=self._store.url,
+            ids=tuple(chosen),
+            fetched=tally.fetched,
+            skipped=tally.skipped,
+            missing=len(ids["missing"]),
+            malformed=len(ids["malformed"]),
+            failed=len(ids["failed"]),
+            num_objects=tally.num_objects,
+            num_bytes=tally.num_bytes,
+            seconds=round(time.monotonic() - start, 3),
+            problems=problems,
+        )
+
+    async def _chosen(self, choice: Choice, named: tuple[list[str], dict[str, int]] | None) -> list[str]:
+        if named is None:
+            ids, counts = await self._listed(choice), dict[str, int]()
+        else:
+            ids, counts = named
+        if choice.per_count is not None and not counts:
+            counts = await self._expected(ids)
+        return choose.so_many(ids, counts, per_count=choice.per_count, limit=choice.limit)
+
+    async def _listed(self, choice: Choice) -> list[str]:
+        hint = "name the photos with --list, --ids or --ids-file"
+        if not self._store.can_list:
+            raise StoreError(f"{self._store.url} cannot be listed, being a plain web server: {hint}")
+        found: list[str] = []
+        self._progress.begin("listing the store")
+        try:
+            async for one in self._store.list(PHOTO_FOLDER):
+                path = PurePosixPath(one.name)
+                if path.suffix == ".jpg" and choose.is_id(path.stem) and str(path.parent) == PHOTO_FOLDER:
+                    found.append(path.stem)
+                    self._tell()
+                    # A listing by name is the same every time: there is no need to see all of half a million.
+                    if self._store.lists_in_order and choice.per_count is None and len(found) == choice.limit:
+                        break
+        except AccessDeniedError as error:
+            raise AccessDeniedError(f"{self._store.url} does not allow to be listed: {hint}") from error
+        finally:
+            self._hush()
+        if not found:
+            raise ObjectNotFoundError(f"{self._store.url} has no photos under {PHOTO_FOLDER}/: check the address")
+        return sorted(found, key=id_order)
+
+    async def _expected(self, ids: Sequence[str]) -> dict[str, int]:
+        """Expected quantities of all ids, where there is a record: to choose so many of each."""
+        known = self._journal.counts
+        counts = {one: known[one] for one in ids if one in known}
+
+        async def look(photo_id: str, _: ThreadPoolExecutor | None) -> None:
+            name = name_of(photo_id, "metadata")
+            if name in self._journal.sizes and (self._folder / name).is_file():
+                data = (self._folder / name).read_bytes()
+            else:
+                got = await self._got(photo_id, "metadata")
+                if isinstance(got, Problem):
+                    return
+                data = got
+            try:
+                counts[photo_id] = parse_record(data, photo_id).expected_quantity
+            except RecordError:
+                return  # it cannot be chosen by its count; when it is chosen otherwise the report will tell
+            self._journal.count(photo_id, counts[photo_id])
+
+        await self._each("reading records", [one for one in ids if one not in counts], look, None)
+        return counts
+
+    async def _each(self, task: str, ids: Sequence[str], do: Any, pool: ThreadPoolExecutor | None) -> None:
+        """Does `do` for every id, so many at once; the first error ends all."""
+        left: Iterator[str] = iter(ids)
+
+        async def worker() -> None:
+            for photo_id in left:
+                await do(photo_id, pool)
+                self._tell()
+
+        self._progress.begin(task, len(ids))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self._settings.in_flight, len(ids))):
+                    group.create_task(worker())
+        except* BintallyError as errors:
+            raise _worst(errors) from None
+        finally:
+            self._hush()
+
+    async def _take(self, photo_id: str, pool: ThreadPoolExecutor) -> None:
+        """Makes sure of one photo and its record."""
+        loop = asyncio.get_running_loop()
+        wanted = [what for what in WHAT if not self._is_whole(name_of(photo_id, what))]
+        # Files of unknown origin under the right name: whole ones are as good as ours.
+        strays = [what for what in wanted if (self._folder / name_of(photo_id, what)).is_file()]
+        if strays:
+            good = await loop.run_in_executor(pool, self._adopt, photo_id, strays)
+            wanted = [what for what in wanted if what not in good]
+        if not wanted:
+            self._tally.skipped += 1
+            return
+        problems: list[Problem] = []
+        got: list[tuple[What, bytes]] = []
+        for what in wanted:
+            if verdict := self._journal.verdicts.get(name_of(photo_id, what)):
+                problems.append(_problem(photo_id, what, *verdict))
+                continue
+            answer = await self._got(photo_id, what)
+            if isinstance(answer, Problem):
+                problems.append(answer)
+                if answer.kind == "missing":
+                    self._journal.verdict(name_of(photo_id, what), answer.kind, answer.why)
+            else:
+                got.append((what, answer))
+        if got:
+            bad, kept = await loop.run_in_executor(pool, self._keep, photo_id, got)
+            problems += bad
+            self._tally.num_objects += len(kept)
+            self._tally.num_bytes += sum(size for _, size in kept)
+        self._tally.problems += problems
+        self._tally.fetched += not problems
+
+    async def _got(self, photo_id: str, what: What) -> bytes | Problem:
+        """The bytes, or why they cannot be had; raises what makes it pointless to go on."""
+        tally = self._tally
+        try:
+            data = await self._store.get(name_of(photo_id, what))
+        except ObjectNotFoundError:
+            tally.granted, tally.in_a_row = True, 0
+            return Problem(id=photo_id, what=what, kind="missing", why="not in the store")
+        except StoreUnreachableError:
+            raise
+        except StoreError as error:
+            tally.in_a_row += 1
+            if isinstance(error, AccessDeniedError) and not tally.granted:
+                raise
+            if tally.in_a_row >= self._settings.give_up_after:
+                raise type(error)(f"{tally.in_a_row} failures in a row, the last: {error}") from error
+            return Problem(id=photo_id, what=what, kind="failed", why=str(error))
+        tally.granted, tally.in_a_row = True, 0
+        return data
+
+    def _is_whole(self, name: str) -> bool:
+        size = self._journal.sizes.get(name)
+        if size is None:
+            return False
+        try:
+            return (self._folder / name).stat().st_size == size
+        except OSError:
+            return False
+
+    def _adopt(self, photo_id: str, strays: list[What]) -> list[What]:
+        """In a thread: which of these files are whole. They are noted as ours."""
+        good: list[What] = []
+        for what in strays:
+            name = name_of(photo_id, what)
+            data = (self._folder / name).read_bytes()
+            try:
+                check(photo_id, what, data)
+            except (UnreadablePhotoError, RecordError):
+                continue
+            self._journal.whole((name, len(data)))
+            good.append(what)
+        return good
+
+    def _keep(self, photo_id: str, got: list[tuple[What, bytes]]) -> tuple[list[Problem], list[tuple[str, int]]]:
+        """In a thread: checks what was downloaded, writes what is whole (name, size), and says what is not."""
+        problems: list[Problem] = []
+        kept: list[tuple[str, int]] = []
+        for what, data in got:
+            name = name_of(photo_id, what)
+            try:
+                check(photo_id, what, data)
+            except (UnreadablePhotoError, RecordError) as error:
+                problems.append(Problem(id=photo_id, what=what, kind="malformed", why=str(error)))
+                self._journal.verdict(name, "malformed", str(error))
+                continue
+            try:
+                files.write_bytes(self._folder / name, data, durable=False)
+            except OSError as error:
+                raise StoreError(f"cannot write {self._folder / name}: {error.strerror}") from error
+            kept.append((name, len(data)))
+        if kept:
+            self._journal.whole(*kept)
+        return problems, kept
+
+    def _tell(self) -> None:
+        # A bar is drawn at most ten times a second; to tell it of each of two thousand would cost as much as fetching.
+        self._untold += 1
+        now = time.monotonic()
+        if now - self._told > 0.1:
+            self._progress.advance(self._untold)
+            self._told, self._untold = now, 0
+
+    def _hush(self) -> None:
+        if self._untold:
+            self._progress.advance(self._untold)
+            self._untold = 0
+        self._progress.end()
+
+
+def _problem(photo_id: str, what: What, kind: str, why: str) -> Problem:
+    return Problem(id=photo_id, what=what, kind="missing" if kind == "missing" else "malformed", why=why)
+
+
+def _worst(errors: BaseExceptionGroup[BintallyError]) -> BintallyError:
+    """Of the errors that came at once, the one to tell: a full disk before all others."""
+    flat: list[BintallyError] = []
+    for one in errors.exceptions:
+        flat += [_worst(one)] if isinstance(one, BaseExceptionGroup) else [one]
+    return min(flat, key=lambda one: not isinstance(one, DiskFullError))
