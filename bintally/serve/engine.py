@@ -158,9 +158,10 @@ class Engine:
         heat = maps[0, answer.count - self.card.counts.lowest] - maps[0].mean(axis=0)
         side = self.card.pixels.size
         image = Image.fromarray(np.maximum(heat, 0.0)).resize((side, side), Image.Resampling.BICUBIC)
-        smooth = np.maximum(np.asarray(image, dtype=np.float32), 0.0)
-        highest = float(smooth.max())
-        return answer, smooth / highest if highest > 0 else smooth
+        smooth: NDArray[np.float32] = np.maximum(np.asarray(image, dtype=np.float32), 0.0)
+        if smooth.max() > 0:
+            smooth /= smooth.max()
+        return answer, smooth
 
     def read(self, photo: bytes) -> NDArray[np.uint8] | Unreadable:
         """The model's square (size, size, 3) of a photo's bytes, or why there is none. Needs no turn of the network."""
@@ -201,7 +202,9 @@ class Engine:
             num_chunks = -(-len(squares) // self._settings.batch)
             num_chunks = min(len(squares), -(-num_chunks // self.concurrency) * self.concurrency)
             chunks = np.array_split(squares, num_chunks)
-            parts = [self._shared.infer(chunks[0])] if num_chunks == 1 else [*self._pool.map(self._shared.infer, chunks)]
+            parts = (
+                [self._shared.infer(chunks[0])] if num_chunks == 1 else [*self._pool.map(self._shared.infer, chunks)]
+            )
         return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
     def _warm_up(self) -> None:
