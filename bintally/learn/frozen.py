@@ -54,12 +54,12 @@ class KeepSettings:
         folder: their folder; empty for `~/.cache/bintally/activations` (under XDG_CACHE_HOME where that is set).
         max_gb: bound on the folder, in GB (1e9 bytes). Sets not used for longest go first; what does not fit even
             then is not kept.
-        batch_size: photos at once when they are computed.
+        at_once: photos that go through the frozen parts at once.
     """
 
     folder: str = ""
     max_gb: Annotated[float, Field(gt=0)] = 20.0
-    batch_size: Annotated[int, Field(ge=1, le=1024)] = 32
+    at_once: Annotated[int, Field(ge=1, le=1024)] = 32
 
     @property
     def path(self) -> Path:
@@ -226,14 +226,14 @@ def _compute(
     settings: KeepSettings,
     progress: Progress,
 ) -> None:
-    per_chunk = max(settings.batch_size, _CHUNK // view_bytes)
+    per_chunk = max(settings.at_once, _CHUNK // view_bytes)
     # Pooled features are tiny: then what a kill may lose bounds the chunk, not its bytes.
-    per_chunk = min(per_chunk, 64 * settings.batch_size)
+    per_chunk = min(per_chunk, 64 * settings.at_once)
     done: list[Tensor] = []
     names: list[tuple[str, View]] = []
     progress.begin("kept activations", len(missing))
     try:
-        for batch, photos in _prefetched(_batches(missing, settings.batch_size), places, squares):
+        for batch, photos in _prefetched(_batches(missing, settings.at_once), places, squares):
             view = batch[0][1]
             done.append(features(photos, view))
             names += batch

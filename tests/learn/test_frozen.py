@@ -55,7 +55,7 @@ def network(unfrozen_stages: int = 0, seed: int = 0) -> CountModel:
 
 
 def kept(model: CountModel, folder: Path, photos: Photos, wanted: list[Wanted] | None = None, **other: Any) -> Any:
-    settings = {name: other.pop(name) for name in ("max_gb", "batch_size") if name in other}
+    settings = {name: other.pop(name) for name in ("max_gb", "at_once") if name in other}
     return keep(
         model,
         [Wanted(sha256=sha) for sha in SHAS] if wanted is None else wanted,
@@ -76,7 +76,7 @@ def test_gives_what_computing_again_gives(
     monkeypatch.setattr(frozen, "IN_MEMORY", frozen.IN_MEMORY if in_memory else 0)
     monkeypatch.setattr(frozen, "_CHUNK", 1)
     model, photos = network(unfrozen), Photos()
-    store = kept(model, tmp_path, photos, batch_size=4)
+    store = kept(model, tmp_path, photos, at_once=4)
     picked = [7, 2, 2, 9]
     for view in frozen.VIEWS:
         squares = photos.squares[picked]
@@ -190,10 +190,10 @@ def test_after_a_kill_what_was_whole_is_kept(tmp_path: Path, monkeypatch: pytest
         return photos(places)
 
     with pytest.raises(KeyboardInterrupt):
-        kept(network(), tmp_path, dies, batch_size=4)  # type: ignore[arg-type]
+        kept(network(), tmp_path, dies, at_once=4)  # type: ignore[arg-type]
     folder = next(tmp_path.iterdir())
     (folder / ".half.safetensors.x.part").write_bytes(b"half")
-    again = kept(network(), tmp_path, photos, batch_size=4)
+    again = kept(network(), tmp_path, photos, at_once=4)
     assert again.computed == 6
     assert not list(folder.glob(".*.part"))
 
@@ -219,7 +219,7 @@ def test_two_writers_compute_it_once(tmp_path: Path) -> None:
 
     model = network()
     with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(kept, model, tmp_path, slowly, batch_size=4, progress=told) for _ in range(2)]
+        both = [pool.submit(kept, model, tmp_path, slowly, at_once=4, progress=told) for _ in range(2)]
     assert sorted(one.result().computed for one in both) == [0, 20]
     assert any("another process computes these" in line for line in told.lines)
 
