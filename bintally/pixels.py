@@ -13,8 +13,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bintally.errors import UnreadablePhotoError
 
-FORMATS = ("JPEG", "MPO", "PNG")
-"""What is taken: JPEG (MPO is a camera's JPEG with a second picture behind it) and PNG."""
+FORMATS = ("JPEG", "PNG")
+"""What is taken: JPEG (with it MPO, a camera's JPEG with a second picture behind it: Pillow opens it as a JPEG and
+has no opener of that name) and PNG."""
 
 MAX_PIXELS = 40_000_000
 """Photos that claim more pixels are refused before they are decoded. Bin photos have about 0.2 million."""
