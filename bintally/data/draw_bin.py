@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from bintally.data.draw_items import font, soft_noise
+from bintally.data.draw_print import font, soft_noise
 from bintally.data.draw_products import Colour
 
 _FABRIC: Colour = (243, 222, 155)

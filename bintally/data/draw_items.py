@@ -1,14 +1,14 @@
 """How each kind of thing in a drawn bin looks from each of its sides: pictures with an alpha channel."""
 
 import math
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from bintally.data.draw_products import Colour, Kind, Product
+from bintally.data.draw_print import barcode, lines, mix, printed, printed_side, scaled, soft_noise, spine, words
+from bintally.data.draw_products import Kind, Product
 
 Pose = Literal["face", "upright", "lying", "edge", "flat", "end"]
 
@@ -29,23 +29,6 @@ SOFT = frozenset({"bag", "clear"})
 """Kinds that sag over what lies below them."""
 
 ROLLING = frozenset({"bottle", "jar", "tube"})
-_WORDS: tuple[str, ...] = (
-    "NEW",
-    "PRO",
-    "24",
-    "ULTRA",
-    "KIT",
-    "SOFT",
-    "CLEAN",
-    "FRESH",
-    "MAX",
-    "HOME",
-    "LIGHT",
-    "TOOLS",
-    "BABY",
-    "GO",
-)
-_WORDS += ("CARE", "FILTER", "GREEN", "POWER", "PLAY", "LIVE", "STORY", "GUIDE", "MADE IN", "XL")
 
 
 def face_in(product: Product, pose: Pose) -> tuple[float, float]:
@@ -95,20 +78,6 @@ def paint(product: Product, pose: Pose, width: int, height: int) -> Image.Image:
 _ALL_POSES: tuple[Pose, ...] = ("face", "upright", "lying", "edge", "flat", "end")
 
 
-@lru_cache(maxsize=64)
-def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own font at a size in pixels; needs no font file."""
-    return ImageFont.load_default(size)
-
-
-def soft_noise(rng: np.random.Generator, width: int, height: int, cells: int) -> NDArray[np.float32]:
-    """Smooth noise about 0, mostly within ±1: a (height, width) float32 array with about `cells` bumps a side."""
-    wide = max(2, cells if width <= height else round(cells * width / height))
-    high = max(2, cells if height <= width else round(cells * height / width))
-    small = Image.fromarray(rng.standard_normal((high, wide)).astype(np.float32))
-    return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
-
-
 def _shade(picture: Image.Image, factor: NDArray[np.float32], add: NDArray[np.float32] | None = None) -> Image.Image:
     values = np.asarray(picture.convert("RGB"), dtype=np.float32) * factor[..., None]
     if add is not None:
@@ -116,157 +85,16 @@ def _shade(picture: Image.Image, factor: NDArray[np.float32], add: NDArray[np.fl
     return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
 
 
-def _mix(one: Colour, other: Colour, share: float) -> Colour:
-    red, green, blue = (round(a + (b - a) * share) for a, b in zip(one, other, strict=True))
-    return red, green, blue
-
-
-def _scaled(colour: Colour, by: float) -> Colour:
-    red, green, blue = (min(255, round(value * by)) for value in colour)
-    return red, green, blue
-
-
-def _barcode(rng: np.random.Generator, draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float]) -> None:
-    """A white sticker with bars and a line or two of small print."""
-    left, top, right, bottom = box
-    draw.rectangle(box, fill=(212, 206, 198))
-    wide, high = right - left, bottom - top
-    x = left + 0.1 * wide
-    while x < right - 0.1 * wide:
-        bar = wide * float(rng.choice((0.02, 0.035, 0.06)))
-        draw.rectangle((x, top + 0.14 * high, x + bar * 0.6, top + 0.62 * high), fill=(34, 32, 32))
-        x += bar + wide * 0.025
-    for line in (0.72, 0.86):
-        length = float(rng.uniform(0.4, 0.8))
-        draw.line(
-            (left + 0.1 * wide, top + line * high, left + length * wide, top + line * high),
-            fill=(70, 66, 66),
-            width=max(1, round(high * 0.06)),
-        )
-
-
-def _words(
-    rng: np.random.Generator, draw: ImageDraw.ImageDraw, place: tuple[float, float], height: float, ink: Colour
-) -> None:
-    size = round(height)
-    if size >= 5:
-        draw.text(place, str(rng.choice(_WORDS)), fill=ink, font=font(size), stroke_width=size // 16)
-
-
-def _lines(
-    rng: np.random.Generator,
-    draw: ImageDraw.ImageDraw,
-    box: tuple[float, float, float, float],
-    ink: Colour,
-    count: int,
-) -> None:
-    """Print too small to read."""
-    left, top, right, bottom = box
-    step = (bottom - top) / max(count, 1)
-    for number in range(count):
-        y = top + step * (number + 0.5)
-        end = left + (right - left) * float(rng.uniform(0.5, 1.0))
-        draw.line((left, y, end, y), fill=ink, width=max(1, round(step * 0.4)))
-
-
-def _print(rng: np.random.Generator, product: Product, width: int, height: int) -> Image.Image:
-    """A printed side: ground, blocks, stripes, a picture, words, small print, a barcode."""
-    main, second, ink = product.colours
-    face = Image.new("RGB", (width, height), main)
-    draw = ImageDraw.Draw(face)
-    if product.kind == "carton":
-        if rng.random() < 0.6:
-            y = height * float(rng.uniform(0.42, 0.55))
-            draw.rectangle((0, y, width, y + height * 0.1), fill=_mix(main, (226, 206, 176), 0.35))
-        if rng.random() < 0.5:
-            _words(rng, draw, (width * 0.1, height * 0.6), min(height * 0.26, width * 0.16), _scaled(main, 0.5))
-    else:
-        style = int(rng.integers(5))
-        if style == 0:
-            at = float(rng.uniform(0.25, 0.75))
-            draw.rectangle((0, height * at, width, height), fill=second)
-        elif style == 1:
-            at = float(rng.uniform(0.2, 0.5))
-            draw.rectangle((0, 0, width * at, height), fill=second)
-        elif style == 2:
-            step = max(width, height) / float(rng.integers(4, 9))
-            for number in range(-6, 20, 2):
-                x = number * step
-                draw.polygon(
-                    ((x, 0), (x + step, 0), (x + step - height * 0.5, height), (x - height * 0.5, height)),
-                    fill=_mix(main, second, 0.5),
-                )
-        elif style == 3:
-            size = min(width, height) * float(rng.uniform(0.3, 0.45))
-            x, y = width * float(rng.uniform(0.3, 0.7)), height * float(rng.uniform(0.35, 0.65))
-            draw.ellipse((x - size, y - size, x + size, y + size), fill=second)
-        if rng.random() < 0.4 and min(width, height) > 14:
-            _photo(rng, face, second)
-        _words(
-            rng,
-            draw,
-            (width * float(rng.uniform(0.05, 0.2)), height * float(rng.uniform(0.06, 0.4))),
-            min(height * 0.32, width * 0.26) * float(rng.uniform(0.25, 0.8)),
-            ink,
-        )
-        if rng.random() < 0.6:
-            _lines(rng, draw, (width * 0.1, height * 0.7, width * 0.55, height * 0.94), ink, int(rng.integers(2, 5)))
-    if rng.random() < (0.85 if product.kind == "carton" else 0.4) and width > 12:
-        wide = min(width * 0.42, height * 0.8)
-        x, y = float(rng.uniform(0.05, 0.9)) * (width - wide), float(rng.uniform(0.1, 0.9)) * (height - wide * 0.5)
-        _barcode(rng, draw, (x, y, x + wide, y + wide * 0.5))
-    return face
-
-
-def _turned_print(rng: np.random.Generator, product: Product, width: int, height: int) -> Image.Image:
-    """A printed side that lies on its side or upside down as often as not: nobody sorts it by its print."""
-    turn = int(rng.integers(6))
-    if turn == 0:
-        return _print(rng, product, width, height).transpose(Image.Transpose.ROTATE_180)
-    if turn in (1, 2):
-        side = Image.Transpose.ROTATE_90 if turn == 1 else Image.Transpose.ROTATE_270
-        return _print(rng, product, height, width).transpose(side)
-    return _print(rng, product, width, height)
-
-
-def _photo(rng: np.random.Generator, face: Image.Image, tint: Colour) -> None:
-    """A picture of something: coloured blobs."""
-    width, height = round(face.width * 0.45), round(face.height * 0.45)
-    small = np.clip(rng.integers(20, 220, (4, 4, 1)) + rng.integers(-30, 30, (4, 4, 3)), 0, 255).astype(np.uint8)
-    blobs = Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
-    blobs = Image.blend(blobs, Image.new("RGB", blobs.size, tint), 0.45)
-    face.paste(blobs, (round(face.width * rng.uniform(0.05, 0.5)), round(face.height * rng.uniform(0.05, 0.5))))
-
-
-def _spine(rng: np.random.Generator, product: Product, width: int, height: int) -> Image.Image:
-    """The back of a book or case, painted lying and then turned."""
-    main, second, ink = product.colours
-    long, thick = max(width, height), min(width, height)
-    spine = Image.new("RGB", (long, thick), main)
-    draw = ImageDraw.Draw(spine)
-    for at in (rng.uniform(0.02, 0.1), rng.uniform(0.8, 0.9)):
-        draw.rectangle((long * at, 0, long * (at + rng.uniform(0.03, 0.14)), thick), fill=second)
-    _words(rng, draw, (long * 0.2, thick * 0.1), thick * 0.7, ink)
-    _words(rng, draw, (long * 0.52, thick * 0.2), thick * 0.5, ink)
-    pages = product.kind == "book" and rng.random() < 0.35
-    if pages:  # the side with the pages faces the camera
-        spine.paste((206, 196, 178), (0, round(thick * 0.12), long, round(thick * 0.88)))
-        _lines(rng, draw, (0, thick * 0.15, long * 1.6, thick * 0.85), (176, 166, 148), 3)
-    return spine.transpose(Image.Transpose.ROTATE_270) if height > width else spine
-
-
 def _solid(rng: np.random.Generator, product: Product, pose: Pose, width: int, height: int) -> Image.Image:
     """A box or book: the front, and a sliver of the top and of one side."""
     front = (
-        _spine(rng, product, width, height)
-        if pose in ("edge", "flat")
-        else _turned_print(rng, product, width, height)
+        spine(rng, product, width, height) if pose in ("edge", "flat") else printed_side(rng, product, width, height)
     )
     sheen = np.linspace(1.06, 0.88, height, dtype=np.float32)[:, None] * np.ones((1, width), dtype=np.float32)
     front = _shade(front, sheen * (1 + 0.05 * soft_noise(rng, width, height, 3)))
     edge = ImageDraw.Draw(front)
     main = product.colours[0]
-    edge.rectangle((0, 0, width - 1, height - 1), outline=_scaled(main, 0.66))
+    edge.rectangle((0, 0, width - 1, height - 1), outline=scaled(main, 0.66))
     over = max(1, round(min(0.07 * height + 1, 0.16 * width)))
     beside = max(1, round(0.05 * width)) if pose != "edge" else 1
     left = bool(rng.random() < 0.5)
@@ -274,12 +102,12 @@ def _solid(rng: np.random.Generator, product: Product, pose: Pose, width: int, h
     draw = ImageDraw.Draw(whole)
     x = beside if left else 0
     top = (x, over), (x + width, over), (width if left else x + width + beside, 0), (0 if left else x + beside, 0)
-    draw.polygon(top, fill=(*_scaled(main, 1.2), 255), outline=(*_scaled(main, 0.8), 255))
+    draw.polygon(top, fill=(*scaled(main, 1.2), 255), outline=(*scaled(main, 0.8), 255))
     if left:
         side = (0, 0), (beside, over), (beside, over + height), (0, height)
     else:
         side = (width, over), (width + beside, 0), (width + beside, height), (width, over + height)
-    draw.polygon(side, fill=(*_scaled(main, 0.6), 255))
+    draw.polygon(side, fill=(*scaled(main, 0.6), 255))
     whole.paste(front, (x, over))
     return whole
 
@@ -303,7 +131,7 @@ def _bag(rng: np.random.Generator, product: Product, width: int, height: int) ->
     alpha = Image.new("L", (width, height))
     outline = ImageDraw.Draw(alpha)
     outline.polygon(_blob(rng, width, height, 0.05), fill=190 if clear else 255)
-    ground = Image.new("RGB", (width, height), _mix(main, (140, 136, 132), 0.35) if clear else main)
+    ground = Image.new("RGB", (width, height), mix(main, (140, 136, 132), 0.35) if clear else main)
     draw = ImageDraw.Draw(ground)
     if clear:
         inner = [(0.08 * width + 0.84 * x, 0.1 * height + 0.84 * y) for x, y in _blob(rng, width, height, 0.06)]
@@ -315,18 +143,18 @@ def _bag(rng: np.random.Generator, product: Product, width: int, height: int) ->
             wide, high = width * float(rng.uniform(0.1, 0.3)), height * float(rng.uniform(0.1, 0.3))
             draw.ellipse((x, y, x + wide, y + high), fill=second)
     elif rng.random() < 0.4:
-        _words(rng, draw, (width * 0.2, height * 0.3), min(height * 0.3, width * 0.2), ink)
+        words(rng, draw, (width * 0.2, height * 0.3), min(height * 0.3, width * 0.2), ink)
     if rng.random() < 0.7 and width > 12:
         wide = width * float(rng.uniform(0.22, 0.36))
         x, y = float(rng.uniform(0.2, 0.55)) * width, float(rng.uniform(0.25, 0.6)) * height
-        _barcode(rng, draw, (x, y, x + wide, y + wide * 0.45))
+        barcode(rng, draw, (x, y, x + wide, y + wide * 0.45))
     for _ in range(int(rng.integers(4, 10)) if clear else 3):  # the film's folds shine
         x, y = width * float(rng.uniform(0.05, 0.9)), height * float(rng.uniform(0.05, 0.9))
         fold = [(x, y)]
         for _ in range(int(rng.integers(2, 5))):
             x, y = x + width * float(rng.normal(0, 0.1)), y + height * float(rng.normal(0, 0.1))
             fold.append((x, y))
-        draw.line(fold, fill=_mix(main, (238, 234, 228), float(rng.uniform(0.3, 1.0))), width=max(1, width // 60))
+        draw.line(fold, fill=mix(main, (238, 234, 228), float(rng.uniform(0.3, 1.0))), width=max(1, width // 60))
     creases = soft_noise(rng, width, height, 4)
     fine = soft_noise(rng, width, height, 9)
     ridge = np.maximum(0, 1 - 5 * np.abs(fine)) * (creases > -0.3)
@@ -354,14 +182,14 @@ def _bottle(rng: np.random.Generator, product: Product, width: int, height: int)
     neck = height * {"bottle": 0.16, "jar": 0.14, "tube": 0.0}[product.kind]
     top, bottom = height * float(rng.uniform(0.3, 0.4)), height * float(rng.uniform(0.8, 0.92))
     draw.rectangle((0, top, width, bottom), fill=second)
-    _words(rng, draw, (width * 0.1, top + (bottom - top) * 0.12), min((bottom - top) * 0.35, width * 0.3), ink)
-    _lines(rng, draw, (width * 0.15, top + (bottom - top) * 0.55, width * 0.9, bottom * 0.98), ink, 3)
+    words(rng, draw, (width * 0.1, top + (bottom - top) * 0.12), min((bottom - top) * 0.35, width * 0.3), ink)
+    lines(rng, draw, (width * 0.15, top + (bottom - top) * 0.55, width * 0.9, bottom * 0.98), ink, 3)
     if neck:
-        cap = _mix(second, (236, 232, 226), 0.6) if rng.random() < 0.6 else (40, 38, 40)
+        cap = mix(second, (236, 232, 226), 0.6) if rng.random() < 0.6 else (40, 38, 40)
         draw.rectangle((0, 0, width, neck), fill=cap)
         for x in range(0, width, max(3, width // 9)):
-            draw.line((x, neck * 0.25, x, neck), fill=_scaled(cap, 0.85))
-        draw.line((0, neck, width, neck), fill=_scaled(main, 0.5), width=max(1, height // 60))
+            draw.line((x, neck * 0.25, x, neck), fill=scaled(cap, 0.85))
+        draw.line((0, neck, width, neck), fill=scaled(main, 0.5), width=max(1, height // 60))
     body = _shade(body, np.repeat(_tube_light(width)[None], height, axis=0))
     alpha = Image.new("L", (width, height))
     shape = ImageDraw.Draw(alpha)
@@ -379,28 +207,28 @@ def _round_end(rng: np.random.Generator, product: Product, width: int, height: i
     main, second, ink = product.colours
     end = Image.new("RGBA", (width, height))
     draw = ImageDraw.Draw(end)
-    lid = _mix(second, (230, 226, 220), 0.5)
-    draw.ellipse((0, 0, width - 1, height - 1), fill=(*_scaled(main, 0.7), 255))
-    for share, colour in ((0.08, lid), (0.2, _scaled(lid, 0.88)), (0.24, _scaled(lid, 1.06))):
+    lid = mix(second, (230, 226, 220), 0.5)
+    draw.ellipse((0, 0, width - 1, height - 1), fill=(*scaled(main, 0.7), 255))
+    for share, colour in ((0.08, lid), (0.2, scaled(lid, 0.88)), (0.24, scaled(lid, 1.06))):
         draw.ellipse((width * share, height * share, width * (1 - share), height * (1 - share)), fill=(*colour, 255))
-    _words(rng, draw, (width * 0.28, height * 0.38), height * 0.22, ink)
+    words(rng, draw, (width * 0.28, height * 0.38), height * 0.22, ink)
     return end
 
 
 def _card(rng: np.random.Generator, product: Product, width: int, height: int) -> Image.Image:
     """A blister card: print, a hole to hang it by, and a bubble with the thing in it."""
     main, second, _ = product.colours
-    face = _print(rng, product, width, height)
+    face = printed(rng, product, width, height)
     draw = ImageDraw.Draw(face)
     draw.rounded_rectangle(
         (width * 0.15, height * 0.38, width * 0.85, height * 0.92),
         radius=width * 0.1,
-        fill=_mix(main, (190, 186, 180), 0.6),
+        fill=mix(main, (190, 186, 180), 0.6),
     )
-    draw.ellipse((width * 0.3, height * 0.48, width * 0.7, height * 0.82), fill=_scaled(second, 0.7))
+    draw.ellipse((width * 0.3, height * 0.48, width * 0.7, height * 0.82), fill=scaled(second, 0.7))
     draw.line(
         (width * 0.22, height * 0.44, width * 0.3, height * 0.86), fill=(235, 232, 226), width=max(1, width // 20)
     )
     draw.rounded_rectangle((width * 0.4, height * 0.04, width * 0.6, height * 0.09), radius=2, fill=(60, 54, 48))
-    draw.rectangle((0, 0, width - 1, height - 1), outline=_scaled(main, 0.7))
+    draw.rectangle((0, 0, width - 1, height - 1), outline=scaled(main, 0.7))
     return face.convert("RGBA")
