@@ -60,6 +60,7 @@ def fetch(
     """
     from bintally.data import choose, layout
     from bintally.data import fetch as fetching
+    from bintally.data.outcome import REPORT_FILE
     from bintally.data.store import StoreSettings, open_store
     from bintally.errors import StoreError, UsageError
     from bintally.settings import check_tables, fill, parse_assignments
@@ -74,7 +75,7 @@ def fetch(
         raise UsageError(f"{to} is both where to take from and where to put: name another folder with --to")
     store = open_store(source, store_settings)
     report = fetching.fetch(store, to, choice, settings=settings, progress=console.Bar())
-    written = {"report": str(to / fetching.REPORT_FILE)}
+    written = {"report": str(to / REPORT_FILE)}
     if write_list is not None:
         choose.write_list(write_list, layout.counts_on_disk(to, report.ids))
         written["list"] = str(write_list)

@@ -10,9 +10,9 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -22,6 +22,7 @@ from bintally.data import choose
 from bintally.data.choose import Choice
 from bintally.data.journal import Journal
 from bintally.data.layout import WHAT, What, check, name_of
+from bintally.data.outcome import REPORT_FILE, FetchReport, Kind, Problem
 from bintally.data.store import Store
 from bintally.errors import (
     AccessDeniedError,
@@ -34,10 +35,6 @@ from bintally.errors import (
     UnreadablePhotoError,
 )
 from bintally.progress import Progress, Silent
-
-REPORT_FILE = "fetch-report.json"
-
-Kind = Literal["missing", "malformed", "failed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,73 +50,6 @@ class FetchSettings:
     in_flight: Annotated[int, Field(ge=1, le=4096)] = 64
     checkers: Annotated[int, Field(ge=0)] = 0
     give_up_after: Annotated[int, Field(ge=1)] = 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """An object that could not be had whole.
-
-    Attributes:
-        id: the photo's id.
-        what: "photo" or "metadata".
-        kind: the store has none; its bytes are no photo or no record; or the store failed, retries and all.
-        why: one line.
-    """
-
-    id: str
-    what: What
-    kind: Kind
-    why: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchReport:
-    """What a fetch did. Photos count once, by their id; objects are photos and records.
-
-    Attributes:
-        source: the store's URL.
-        ids: the photos asked for.
-        fetched: of these, now whole with their record, for which anything was downloaded.
-        skipped: of these, whole with their record before.
-        missing: of these, photo or record (or both) are not in the store.
-        malformed: of these, photo or record is no photo or no record.
-        failed: of these, the store failed at photo or record.
-        num_objects: objects downloaded and written.
-        num_bytes: their bytes.
-        seconds: how long it took.
-        problems: by id.
-    """
-
-    source: str
-    ids: tuple[str, ...]
-    fetched: int
-    skipped: int
-    missing: int
-    malformed: int
-    failed: int
-    num_objects: int
-    num_bytes: int
-    seconds: float
-    problems: tuple[Problem, ...]
-
-    @property
-    def chosen(self) -> int:
-        """How many photos were asked for."""
-        return len(self.ids)
-
-    def summary(self) -> dict[str, Any]:
-        """The figures, ready for JSON."""
-        names = ("fetched", "skipped", "missing", "malformed", "failed", "num_objects", "num_bytes", "seconds")
-        return {"source": self.source, "chosen": self.chosen} | {name: getattr(self, name) for name in names}
-
-    def line(self) -> str:
-        """The figures in a sentence."""
-        rate = f", {self.num_objects / self.seconds:,.0f} objects/s" if self.num_objects and self.seconds else ""
-        return (
-            f"{self.chosen:,} photos asked for: {self.fetched:,} fetched "
-            f"({self.num_bytes / 1e6:,.1f} MB in {self.seconds:,.1f} s{rate}), {self.skipped:,} there already, "
-            f"{self.missing:,} missing, {self.malformed:,} malformed, {self.failed:,} failed"
-        )
 
 
 def fetch(
@@ -158,9 +88,7 @@ def fetch(
             files.remove_parts(part)
         run = _Fetch(store, folder, journal, settings, progress or Silent())
         report = asyncio.run(run.all(choice, named))
-        files.write_json(
-            folder / REPORT_FILE, asdict(report) | {"problems": [asdict(one) for one in report.problems]}
-        )
+        files.write_json(folder / REPORT_FILE, report.as_json())
         journal.finish()
     if report.chosen and sum(one.kind == "missing" for one in report.problems) == len(WHAT) * report.chosen:
         raise ObjectNotFoundError(

@@ -135,7 +135,7 @@ class Store:
                 for meta in chunk:
                     yield _info(meta)
         except Exception as error:
-            raise _translated(error, self.url, folder) from error
+            raise _translated(error, self.url, "") from error
 
     async def put(self, name: str, data: bytes | Path) -> None:
         """Writes one object, from memory or from a file, over what was there. Large ones go in several parts."""
