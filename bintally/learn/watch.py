@@ -19,7 +19,9 @@ from torch import Tensor, nn
 
 from bintally import files, settings
 from bintally.errors import RunError, SettingsError
+from bintally.learn.listen import Listener, Start
 from bintally.learn.rules import RULES, Check, Finding, History, Rule, RuleName, TensorStats, Validation
+from bintally.learn.run import read_run
 
 FOLDER = "watch"
 CHECKS_FILE = "checks.jsonl"
@@ -84,7 +86,7 @@ class Recorder:
         self._labels: Tensor | None = None
 
     def reads(self, step: int) -> bool:
-        """Whether the step of this number (from 1) is read in full."""
+        """Whether the step of this number (from 1) is read in full; one whose loss is not finite is read, too."""
         return step == 1 or step % self._every == 0
 
     def begin(self, step: int, photos: Tensor | None, labels: Tensor, num_classes: int) -> None:
@@ -122,7 +124,7 @@ class Recorder:
     def after_step(self, step: int, epoch: int, loss: float) -> Check | None:
         """After the optimizer's step. Gives the check, and has written it, when this step was read."""
         self._losses.append(loss)
-        if not self.reads(step):
+        if not self.reads(step) and math.isfinite(loss):
             return None
         mean = sum(self._losses) / len(self._losses)
         check = Check(
@@ -175,6 +177,67 @@ class Recorder:
             self._dead[name] = float((active < _ACTIVE_SHARE).float().mean())
 
         return hook
+
+
+class Watcher(Listener):
+    """Follows a training with a recorder, and stops it when a rule says so.
+
+    Args:
+        settings: how often to read, and which rules stop the run.
+        rules: the rules with their thresholds.
+    """
+
+    def __init__(self, settings: WatchSettings, rules: Mapping[str, Rule]) -> None:
+        self._settings = settings
+        self._rules: dict[str, Rule] = {name: rules[name] for name in settings.stop_on if name in rules}
+        self._recorder: Recorder | None = None
+
+    def on_start(self, start: Start) -> None:
+        """Hangs a recorder on the model."""
+        folder = start.run / FOLDER
+        self._recorder = Recorder(start.model, folder, every=self._settings.every, done=start.done)
+        self._num_classes = start.model.head.out_features
+
+    def on_batch(self, step: int, photos: Tensor, classes: Tensor) -> None:
+        """Reads inputs and labels. What has other than three channels are kept activations, no photos."""
+        inputs = photos if photos.ndim == 4 and photos.shape[1] == 3 else None
+        self._told.begin(step, inputs, classes, self._num_classes)
+
+    def on_backward(self, step: int) -> None:
+        """Reads the gradients."""
+        self._told.after_backward(step)
+
+    def on_step(self, step: int, epoch: int, loss: float) -> None:
+        """Reads the weights.
+
+        Raises:
+            RunError: a rule of `stop_on` fired.
+        """
+        if self._told.after_step(step, epoch, loss) is not None:
+            self._judge()
+
+    def on_epoch(self, step: int, row: Mapping[str, Any], confusion: Any) -> None:
+        """Notes losses and confusion.
+
+        Raises:
+            RunError: a rule of `stop_on` fired.
+        """
+        self._told.after_epoch(step, row["epoch"], row["train_nll"], row["nll"], confusion)
+        self._judge()
+
+    @property
+    def _told(self) -> Recorder:
+        if self._recorder is None:
+            raise RuntimeError("a listener is told of the start first")
+        return self._recorder
+
+    def _judge(self) -> None:
+        for name, found in judge(self._rules, self._told.history()).items():
+            if found:
+                last = found[-1]
+                raise RunError(
+                    f"{name} fired at step {last.step}: {last.where}: {last.message}. {self._rules[name].advice}"
+                )
 
 
 def load_rules(path: Path | None = None) -> dict[str, Rule]:
@@ -249,6 +312,35 @@ def read_history(folder: Path, *, finished: bool = False, idle: float = 0.0) -> 
         finished=finished,
         idle=idle,
     )
+
+
+def read_run_history(run: Path) -> History:
+    """The history of a run folder, with whether the run is over and how long ago its last step was.
+
+    Raises:
+        RunError: it is no run, was not watched, or a record is damaged.
+    """
+    status = read_run(run)["status"]
+    folder = run / FOLDER
+    if not (folder / CHECKS_FILE).exists():
+        raise RunError(f"{run} was not watched: train with --watch")
+    idle = time.time() - (folder / CHECKS_FILE).stat().st_mtime if status == "running" else 0.0
+    return read_history(folder, finished=status == "finished", idle=idle)
+
+
+def shipped_rules(name: str) -> Path:
+    """The file of a set of thresholds: a path, or the name of one that is shipped, such as "counting".
+
+    Raises:
+        SettingsError: there is no such file.
+    """
+    if Path(name).suffix == ".toml" or "/" in name:
+        return Path(name)
+    folder = Path(__file__).parent.parent / "recipes" / "watch"
+    known = sorted(path.stem for path in folder.glob("*.toml"))
+    if name not in known:
+        raise SettingsError(f"no rules are called {name!r}: known are {', '.join(known)}, or give a TOML file")
+    return folder / f"{name}.toml"
 
 
 def _trained_relus(model: nn.Module) -> dict[str, nn.Module]:
