@@ -76,3 +76,11 @@ class RunError(BintallyError):
 
 class ModelError(BintallyError):
     """A model folder is missing, damaged, or differs from its card."""
+
+
+class RunStoppedError(RunError):
+    """A training was asked to stop, and did so after writing a checkpoint; the exit code says by which signal."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

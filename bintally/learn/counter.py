@@ -13,6 +13,7 @@ from bintally import pixels
 from bintally.card import ModelCard
 from bintally.counts import Answer, Unreadable, distribution_of
 from bintally.errors import SettingsError, UnreadablePhotoError
+from bintally.learn.device import pick_device
 from bintally.learn.model import CountModel, load_run_model
 
 Square = NDArray[np.uint8]
@@ -95,18 +96,3 @@ class TrainedCounter:
         x_NCHW = torch.from_numpy(pixels.normalise(squares_NHWC, self.card.pixels)).to(self._device)
         logits: NDArray[np.float32] = self._model(x_NCHW.contiguous(memory_format=torch.channels_last)).cpu().numpy()
         return logits
-
-
-def pick_device(name: str) -> str:
-    """The torch device for "auto", "cpu" or "cuda".
-
-    Raises:
-        SettingsError: there is no such device here.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.split(":")[0] not in {"cpu", "cuda"}:
-        raise SettingsError(f"unknown device {name!r}: take auto, cpu or cuda")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise SettingsError("there is no CUDA device here (or torch is the CPU build): take --device cpu")
-    return name

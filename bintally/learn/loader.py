@@ -77,6 +77,11 @@ class Photos:
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def num_bytes(self) -> int:
+        """How much memory the kept squares take, once all of them are there."""
+        return self._cache.nbytes
+
     def square(self, index: int) -> NDArray[np.uint8]:
         """One photo, uint8 (size, size, 3); not to be changed.
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bintally import __version__, files
 from bintally.card import CARD_FILE, ModelCard, write_card
-from bintally.data.manifest import Manifest, write_manifest
+from bintally.data.manifest import Manifest, digest_of, write_manifest
 from bintally.errors import RunError
 from bintally.learn.model import BACKBONE_FILE, WEIGHTS_FILE
 
@@ -64,7 +64,8 @@ def check_run(run: Path, settings: Mapping[str, Mapping[str, Any]], digest: str)
         RunError: the folder holds something else, or a run with other settings or photos.
     """
     if not (run / RUN_FILE).exists():
-        if run.exists() and (not run.is_dir() or any(run.iterdir())):
+        # Names with a dot before them are what a process left that was killed while it wrote.
+        if run.exists() and (not run.is_dir() or any(not one.name.startswith(".") for one in run.iterdir())):
             raise RunError(f"{run} holds something that is no run: name another folder with --to")
         return None
     body = read_run(run)
@@ -97,20 +98,29 @@ def clear_run(run: Path) -> None:
 def start_run(
     run: Path, settings: Mapping[str, Mapping[str, Any]], manifest: Manifest, facts: Mapping[str, Any]
 ) -> None:
-    """Writes a new run's folder: the manifest it trains on and `run.json`."""
+    """Makes a new run's folder and writes `run.json`.
+
+    Raises:
+        RunError: the folder cannot be made.
+    """
     try:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot make the run folder {run}: {error.strerror}; name another with --to") from error
-    written = write_manifest(run / SPLIT_FILE, manifest)
     body = {
         "status": "running",
         "code_version": __version__,
         "settings": settings,
-        "manifest": {"digest": written.digest, "root": str(written.root)},
+        "manifest": {"digest": manifest.digest or digest_of(manifest), "root": str(manifest.root)},
         **facts,
     }
-    files.write_json(run / RUN_FILE, body)
+    files.write_json(run / RUN_FILE, body)  # first: what is in the folder from here on is a run
+
+
+def keep_manifest(run: Path, manifest: Manifest) -> None:
+    """Writes the manifest that a run trains on beside it, once."""
+    if not (run / SPLIT_FILE).exists():
+        write_manifest(run / SPLIT_FILE, manifest)
 
 
 def note_run(run: Path, status: Status, **facts: Any) -> None:

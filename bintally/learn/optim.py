@@ -1,0 +1,47 @@
+"""How weights move: the optimizer over head and backbone, and the learning rates' course over the steps."""
+
+import math
+from typing import Any
+
+import torch
+
+from bintally.learn.model import CountModel
+from bintally.learn.recipe import Schedule, TrainSettings
+
+
+def make_optimizer(model: CountModel, settings: TrainSettings) -> torch.optim.Optimizer:
+    """The optimizer over everything that is not frozen; each group keeps its own highest rate as "peak_lr"."""
+    groups: list[dict[str, Any]] = []
+    for module, rate in ((model.head, settings.head_lr), (model.backbone, settings.backbone_lr)):
+        trained = [p for p in module.parameters() if p.requires_grad]
+        for parameters, decay in (
+            ([p for p in trained if p.ndim > 1], settings.weight_decay),
+            ([p for p in trained if p.ndim <= 1], 0.0),
+        ):
+            if parameters:
+                groups.append({"params": parameters, "lr": rate, "peak_lr": rate, "weight_decay": decay})
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=0.9)
+    return (torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam)(groups)
+
+
+def rate_factor(step: int, total: int, schedule: Schedule, warmup: float) -> float:
+    """What the learning rates are multiplied with at a step.
+
+    Args:
+        step: from 0.
+        total: steps of the whole training.
+        schedule: see `TrainSettings`.
+        warmup: share of the steps over which the rate rises.
+
+    Returns:
+        0..1. "one-cycle" is that of Smith & Topin 2018 (https://arxiv.org/abs/1708.07120), with cosine flanks.
+    """
+    cycle = schedule == "one-cycle"
+    rise = total * (warmup or (0.3 if cycle else 0.0))
+    if step < rise:
+        share = (step + 1) / rise if rise >= 1 else 1.0
+        return 1 / 25 + (1 - 1 / 25) * (1 - math.cos(math.pi * min(share, 1.0))) / 2 if cycle else min(share, 1.0)
+    if schedule == "constant":
+        return 1.0
+    return (1 + math.cos(math.pi * (step - rise) / max(1.0, total - rise))) / 2

@@ -1,0 +1,90 @@
+"""Small photos whose count can be seen, with a split manifest over them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from bintally.bins import BinPhoto
+from bintally.counts import CountRange
+from bintally.data.manifest import Manifest, Part, Row, SplitInfo, write_manifest
+from bintally.files import sha256_of
+from bintally.learn.recipe import Recipe, read_recipe
+
+MakeManifest = Callable[..., Manifest]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def draw_squares(path: Path, count: int, side: int, luck: np.random.Generator) -> None:
+    image = Image.fromarray(luck.integers(60, 110, (side, side, 3)).astype(np.uint8))
+    draw = ImageDraw.Draw(image)
+    for _ in range(count):
+        x, y = luck.uniform(0, side * 0.8, 2)
+        draw.rectangle((x, y, x + side / 6, y + side / 6), fill=tuple(luck.integers(150, 255, 3).tolist()))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, quality=90)
+
+
+def squares_manifest(
+    folder: Path,
+    *,
+    num: int = 40,
+    side: int = 32,
+    counts: CountRange | None = None,
+    split: bool = True,
+    most: int = 5,
+) -> Manifest:
+    """`num` photos holding 0 to `most` squares; of every five, three train, one validates, one calibrates."""
+    luck = np.random.default_rng(0)
+    parts: tuple[Part, ...] = ("train", "train", "train", "validation", "calibration")
+    rows = []
+    for index in range(num):
+        count = int(luck.integers(0, most + 1))
+        name = f"bin-images/{index:05d}.jpg"
+        draw_squares(folder / name, count, side, luck)
+        photo = BinPhoto(photo_id=f"{index:05d}", uri=name, sha256=sha256_of(folder / name), width=side, height=side)
+        row = Row(
+            photo=photo,
+            num_bytes=(folder / name).stat().st_size,
+            blur=1.0,
+            look="0" * 16,
+            record=None,
+            expected_quantity=count,
+            label=count,
+            label_source="record",
+            group=photo.photo_id if split else None,
+            part=parts[index % 5] if split else None,
+        )
+        rows.append(row)
+    info = SplitInfo(counts=counts or CountRange(), seed=0, fractions=(0.6, 0.2, 0.2, 0.0), shuffled=False)
+    made = Manifest(root=folder.resolve(), rows=tuple(rows), split=info if split else None)
+    return write_manifest(folder / "split.parquet", made)
+
+
+@pytest.fixture
+def make_manifest(tmp_path: Path) -> MakeManifest:
+    """`squares_manifest` in this test's folder."""
+
+    def make(**wishes: object) -> Manifest:
+        return squares_manifest(tmp_path / "photos", **wishes)  # type: ignore[arg-type]
+
+    return make
+
+
+def tiny_recipe(**train: object) -> Recipe:
+    settings = {"epochs": 2, "batch_size": 8, "precision": "32-true", "threads": 1, **train}
+    flags = {"model": {"dropout": 0.1}, "train": settings, "pixels": {"size": 32}}
+    return read_recipe("demo", flags, environ={})
+
+
+@pytest.fixture
+def tiny() -> Callable[..., Recipe]:
+    """A recipe that trains in about a second; keywords go to [train]."""
+    return tiny_recipe
