@@ -19,6 +19,8 @@ LITERATURE = 5
 
 COVERAGES = (0.5, 0.7, 0.8, 0.9, 1.0)
 _CURVE = 200
+_PER_SPAN = 50
+"""Points of the reliability plot rest on at least so many photos: below, chance draws the curve."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,12 +145,13 @@ def _scores(said: Predictions, groups: tuple[str, ...], effort: Effort) -> dict[
         error = calibration_error(said, num_bins=effort.num_bins, bins=bins)
         errors[bins] = {"error": error, "chance_mean": chance.mean, "chance_high": chance.high}
     kept = scores.coverage(said)
+    spans = max(2, min(effort.num_bins, len(said) // _PER_SPAN))
     points = np.unique(np.linspace(0, len(said) - 1, min(_CURVE, len(said))).round().astype(int))
     return {
         "figures": {key: _ends(interval) for key, interval in intervals.items()},
         "mean_confidence": float(said.confidence.mean()),
         "calibration_error": errors,
-        "reliability": [asdict(one) for one in reliability(said, num_bins=effort.num_bins, bins="mass")],
+        "reliability": [asdict(one) for one in reliability(said, num_bins=spans, bins="mass")],
         "coverage": {
             "risk_area": kept.risk_area,
             "accuracy_at": {f"{share:.0%}": kept.accuracy_at(share) for share in COVERAGES},

@@ -101,7 +101,7 @@ def summary_table(found: dict[str, Any]) -> list[tuple[str, list[str], list[list
         error = best_of(block)["calibration_error"]["width"]
         chance = f"{error['chance_mean']:.3f} by chance"
         rows.append(["calibration error", f"{error['error']:.3f}", chance, "", ""])
-        tables.append((title, ["figure", "counter", "95 % interval", "never looks", "gain"], rows))
+        tables.append((title, ["figure", "counter", "95 % interval", "never looks", "difference"], rows))
     return tables
 
 
@@ -113,8 +113,8 @@ def figure_text(value: float, unit: str) -> str:
 def interval_text(one: dict[str, float], unit: str) -> str:
     """The two ends of an interval."""
     if unit == "share":
-        return f"{100 * one['low']:.1f} – {100 * one['high']:.1f} %"
-    return f"{one['low']:.2f} – {one['high']:.2f}"
+        return f"{100 * one['low']:.1f} to {100 * one['high']:.1f} %"
+    return f"{one['low']:.2f} to {one['high']:.2f}"
 
 
 def _scope_name(block: dict[str, Any]) -> str:
@@ -137,16 +137,15 @@ def _figure_rows(block: dict[str, Any]) -> list[list[str]]:
     rows = []
     for key, name, unit in FIGURES:
         by = f" ({'majority' if key in _BLIND_BY_MAJORITY else 'shares'})"
-        points = {**gain[key]}
-        signed = "{:+.1f} %" if unit == "share" else "{:+.2f}"
-        scale = 100 if unit == "share" else 1
+        points = gain[key]
+        change = f"{100 * points['value']:+.1f} %" if unit == "share" else f"{points['value']:+.2f}"
         rows.append(
             [
                 name,
                 figure_text(figures[key]["value"], unit),
                 interval_text(figures[key], unit),
                 figure_text(blind[key], unit) + by,
-                signed.format(scale * points["value"]),
+                change,
                 interval_text(points, unit),
             ]
         )
@@ -182,17 +181,21 @@ def _published_rows(found: dict[str, Any]) -> list[list[str]]:
                 f"{block['num_photos']:,} photos of the {found['part']} part",
                 found["model"]["architecture"],
                 how if split else "not split by bintally",
-                f"{page.percent(figures['accuracy']['value'])} ({interval_text(figures['accuracy'], 'share')})",
-                f"{figures['rmse']['value']:.2f} ({interval_text(figures['rmse'], 'items')})",
+                f"{page.percent(figures['accuracy']['value'])} ({_short(figures['accuracy'], 100, 0)})",
+                f"{figures['rmse']['value']:.2f} ({_short(figures['rmse'], 1, 2)})",
             ]
         )
     for one in found["published"]:
         low, high = one["accuracy"]
-        accuracy = page.percent(low) if low == high else f"{100 * low:.0f} – {100 * high:.0f} %"
+        accuracy = page.percent(low) if low == high else f"{100 * low:.0f} to {100 * high:.0f} %"
         rows.append(
             [one["who"], one["counts"], one["data"], one["model"], one["split"], accuracy, page.number(one["rmse"])]
         )
     return rows
+
+
+def _short(one: dict[str, float], scale: int, digits: int) -> str:
+    return f"{scale * one['low']:.{digits}f}-{scale * one['high']:.{digits}f}"
 
 
 def _count_rows(found: dict[str, Any], per_count: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:
