@@ -260,8 +260,8 @@ def _write_onnx(path: Path, model: CountModel, card: ModelCard) -> None:
 
 
 def _quantise(model: Any, squares: NDArray[np.uint8], card: ModelCard) -> Any:
-    # The last layer stays as it is: it costs next to nothing, and both outputs are read off it.
-    head = [_last_product(output.node) for output in model.outputs]
+    # What follows the last feature map stays as it is: it costs next to nothing, and both outputs are read off it.
+    head = sorted({name for output in model.outputs for name in _above(output.node)})
     photos = [pixels.normalise(squares[place : place + 1], card.pixels) for place in range(len(squares))]
     with _quiet():
         return nncf.quantize(
@@ -269,17 +269,17 @@ def _quantise(model: Any, squares: NDArray[np.uint8], card: ModelCard) -> Any:
             nncf.Dataset(photos),
             subset_size=len(photos),
             preset=nncf.QuantizationPreset.MIXED,
-            ignored_scope=nncf.IgnoredScope(names=[name for name in head if name]),
+            ignored_scope=nncf.IgnoredScope(names=head),
         )
 
 
-def _last_product(result: Any) -> str:
-    node = result
-    for _ in range(4):  # Result ← Add ← MatMul or Convolution
+def _above(result: Any) -> list[str]:
+    """The names of the nodes from an output back to where it takes up the feature map."""
+    names, node = [], result
+    while node.get_type_name() not in {"ReduceMean", "Convolution", "Parameter"}:
         node = node.input_value(0).get_node()
-        if node.get_type_name() in {"MatMul", "Convolution"}:
-            return str(node.get_friendly_name())
-    return ""
+        names.append(str(node.get_friendly_name()))
+    return names
 
 
 class _Compiled:
