@@ -78,6 +78,10 @@ class ModelError(BintallyError):
     """A model folder is missing, damaged, or differs from its card."""
 
 
+class EndpointError(BintallyError):
+    """A served counter did not answer, or refused what was asked of it."""
+
+
 class RunStoppedError(RunError):
     """A training was asked to stop, and did so after writing a checkpoint; the exit code says by which signal."""
 
