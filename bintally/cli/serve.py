@@ -2,12 +2,15 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bintally.cli import console
 from bintally.errors import BintallyError, MissingExtraError, UsageError
+
+if TYPE_CHECKING:
+    from bintally.card import ModelCard
 
 commands = typer.Typer()
 
@@ -135,3 +138,103 @@ def predict(
         console.out_table("", ["photo", "count", "90 % range", "probability", "unreadable"], rows)
     if num_unreadable == len(photos):
         raise BintallyError(f"none of {num_unreadable} photos could be read" if num_unreadable > 1 else rows[0][-1])
+
+
+@commands.command("export")
+def export_run(
+    run: Annotated[Path, typer.Argument(help="A run of `bintally train`.", show_default=False)],
+    to: Annotated[Path, typer.Option("--to", help="The model folder to make.", show_default=False)],
+    precision: Annotated[
+        str | None, typer.Option(help="What the model computes in: float32 (the default), bfloat16 or int8.")
+    ] = None,
+    accept: Annotated[
+        bool, typer.Option("--accept", help="Write a model that differs too much, with a note of it on its card.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the model folder that is there.")] = False,
+    config: Annotated[Path | None, typer.Option("--config", help="A TOML file with an [export] table.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting, as in --set export.num_check=1000.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the model's card as JSON.")] = False,
+) -> None:
+    """Make a model folder of a run: ONNX, OpenVINO's format, and the card that it is checked against.
+
+    The exported model is held against the trained one on validation photos; where they differ more than the limits
+    allow, nothing is written. model.onnx is float32 whatever the precision; OpenVINO's files are what bintally runs.
+    int8 takes its ranges from training photos and its temperature from the calibration part.
+
+    Example: bintally export runs/seed --to models/int8 --precision int8
+    """
+    try:
+        from bintally.learn.export import ExportSettings, export
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name or "a library", "export") from error
+    from bintally.settings import check_tables, fill, parse_assignments, read_toml
+
+    tables = read_toml(config) if config else {}
+    given = parse_assignments(assignments or [])
+    for source, found in ((str(config), tables), ("--set", given)):
+        check_tables(found, {"export": ExportSettings}, source)
+    flags = given.get("export", {}) | ({} if precision is None else {"precision": precision})
+    settings = fill(ExportSettings, "export", file=tables, file_name=str(config), flags=flags)
+    made = export(run, to, settings, console.Bar(), accept=accept, force=force)
+    if as_json:
+        console.out_json(_card_values(made))
+        return
+    _show_card(made)
+    console.out(f"written to {to}")
+
+
+@commands.command()
+def card(
+    folder: Annotated[Path, typer.Argument(help="A model folder, or a run.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the card as JSON.")] = False,
+) -> None:
+    """Print a model's card, once every file was found to be what the card says.
+
+    Example: bintally card models/int8
+    """
+    from bintally.card import read_card
+
+    found = read_card(folder)
+    if as_json:
+        console.out_json(_card_values(found))
+    else:
+        _show_card(found)
+
+
+def _card_values(found: "ModelCard") -> dict[str, Any]:
+    from bintally.settings import as_dict
+
+    return {"model_id": found.model_id, **as_dict(found)}
+
+
+def _show_card(found: "ModelCard") -> None:
+    fitted = found.calibration
+    told = {
+        "model": f"{found.model_id}, {found.kind}, {found.precision}",
+        "architecture": found.architecture,
+        "input": f"RGB {found.pixels.size} × {found.pixels.size}",
+        "counts": str(found.counts),
+        "mean of the open class": "" if found.open_mean is None else f"{found.open_mean:.2f}",
+        "temperature": f"{fitted.temperature:.3f}, on {fitted.num_photos:,} photos" if fitted else "not fitted yet",
+        "trained on": f"{found.manifest} (manifest {found.manifest_digest[:12]})" if found.manifest_digest else "",
+        "written by": f"bintally {found.code_version}",
+        "licence": found.licence,
+    }
+    for name, value in told.items():
+        if value:
+            console.out(f"{name + ':':<24}{value}")
+    for part, figures in found.metrics.items():
+        console.out(f"{part + ':':<24}{_figures(figures)}")
+    for remark in found.notes:
+        console.out(f"{'note:':<24}{remark}")
+
+
+def _figures(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(
+            f"{key} ({_figures(one)})" if isinstance(one, dict) else f"{key} {_figures(one)}"
+            for key, one in value.items()
+        )
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

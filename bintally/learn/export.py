@@ -17,7 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import nncf
 import numpy as np
+import onnx
+import onnxruntime
+import openvino
+import openvino.properties.hint as hints
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
@@ -27,20 +32,11 @@ from bintally import __version__, files, pixels
 from bintally.calibration import fit_temperature
 from bintally.card import CARD_FILE, Calibration, ModelCard, write_card
 from bintally.data.manifest import Manifest, Part, Row, read_manifest
-from bintally.errors import MissingExtraError, ModelError, UnreadablePhotoError
+from bintally.errors import ModelError, UnreadablePhotoError
 from bintally.learn.agreement import Agreement, Limits, Logits, breaches, compare
 from bintally.learn.model import CountModel, load_run_model
 from bintally.learn.run import SPLIT_FILE
 from bintally.progress import Progress
-
-try:
-    import nncf
-    import onnx
-    import onnxruntime
-    import openvino
-    import openvino.properties.hint as hints
-except ImportError as _error:
-    raise MissingExtraError(_error.name or "openvino", "export") from _error
 
 ONNX_FILE, XML_FILE, BIN_FILE = "model.onnx", "openvino.xml", "openvino.bin"
 
