@@ -143,13 +143,18 @@ def _item(sku: str, value: Any, bin_id: str) -> Item:
     quantity = _count(_need(value, "quantity", int, bin_id, f"item {sku!r}"), f"item {sku!r} quantity", bin_id)
     length, width, height = (_measure(value.get(name)) for name in ("length", "width", "height"))
     return Item(
-        sku=sku,
-        asin=str(value.get("asin") or sku),
-        name=str(value.get("name") or value.get("normalizedName") or ""),
+        sku=_text(sku),
+        asin=_text(value.get("asin") or sku),
+        name=_text(value.get("name") or value.get("normalizedName") or ""),
         quantity=quantity,
         size_in=(length, width, height),
         weight_lb=_measure(value.get("weight")),
     )
+
+
+def _text(value: Any) -> str:
+    # JSON can spell half a character ("\\ud800"), which no file can hold: it becomes a question mark.
+    return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
 def _need(body: Mapping[str, Any], key: str, kind: type, bin_id: str, where: str = "") -> Any:

@@ -104,6 +104,11 @@ def test_a_measure_that_is_not_finite() -> None:
     assert parse_record(text, "1").items[0].weight_lb is None
 
 
+def test_half_a_character_becomes_a_question_mark() -> None:
+    text = json.dumps(_item(name="a\ud800b"))
+    assert parse_record(text, "1").items[0].name == "a?b"
+
+
 def test_what_cannot_be_made() -> None:
     with pytest.raises(ValueError, match="has a SKU"):
         Item(sku="", asin="", name="", quantity=1)
