@@ -1,5 +1,7 @@
 """What a picture looks like in two figures: how blurred it is, and a hash that near-duplicates almost share."""
 
+from collections.abc import Sequence
+
 import imagehash
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +11,11 @@ from bintally.pixels import to_square
 
 BLUR_SIDE = 224
 """Photos are brought to this side before blur is measured, so that figures of photos of any size compare."""
+
+BLURRED_BELOW = 60.0
+"""Photos with a lower measure count as blurred. On 8,000 real photos of 224 pixels (`abid-224`) the measure has two
+humps with a valley from 40 to 75; by eye, at 30 all are blurred, at 70 most are sharp and merely hold little. 7.6 % of
+them lie below."""
 
 HASH_SIDE = 16
 """The hash keeps 16 × 16 bits: all bins look alike; the usual 64 cannot tell them apart (see `data.split`)."""
@@ -49,12 +56,12 @@ def look_distance(first: str, second: str) -> int:
     return (int(first, 16) ^ int(second, 16)).bit_count()
 
 
-def look_bytes(looks: list[str]) -> NDArray[np.uint8]:
-    """Hashes as bytes, uint8 of shape (n, 32), for `distances`."""
-    return np.frombuffer(bytes.fromhex("".join(looks)), dtype=np.uint8).reshape(len(looks), -1)
+def look_words(looks: Sequence[str]) -> NDArray[np.uint64]:
+    """Hashes as words, uint64 of shape (n, 4), for `distances`."""
+    return np.frombuffer(bytes.fromhex("".join(looks)), dtype=np.uint64).reshape(len(looks), -1)
 
 
-def distances(looks: NDArray[np.uint8], one: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """How many bits of each hash differ from those of `one`: (n, 32) and (32,) give (n,)."""
-    different: NDArray[np.int64] = np.bitwise_count(looks ^ one).sum(axis=-1, dtype=np.int64)
+def distances(words: NDArray[np.uint64], one: NDArray[np.uint64]) -> NDArray[np.uint16]:
+    """How many bits of each hash differ from those of `one`: (n, 4) and (4,) give (n,)."""
+    different: NDArray[np.uint16] = np.bitwise_count(words ^ one).sum(axis=-1, dtype=np.uint16)
     return different

@@ -15,7 +15,7 @@ from bintally.bins import are_neighbours, id_order
 from bintally.counts import CountRange
 from bintally.data.look import look_distance
 from bintally.data.manifest import PARTS, Manifest, Part, Row, SplitInfo, digest_of
-from bintally.errors import SplitError
+from bintally.errors import SettingsError, SplitError
 
 NEAR_BITS = 80
 """Neighbours whose 256-bit hashes differ in at most so many bits show the same bin.
@@ -57,18 +57,18 @@ def parse_counts(text: str, top: int = 10) -> CountRange:
     """Reads a range of counts: "1-5", "0-10+" (open), "all" (0 to `top` or more), "all:12".
 
     Raises:
-        SplitError: it is none of these.
+        SettingsError: it is none of these.
     """
     if found := re.fullmatch(r"all(?::(\d{1,4}))?", text.strip()):
         low, high, is_open = 0, int(found[1] or top), True
     elif found := re.fullmatch(r"(\d{1,4})-(\d{1,4})(\+?)", text.strip()):
         low, high, is_open = int(found[1]), int(found[2]), bool(found[3])
     else:
-        raise SplitError(f"counts {text!r}: write 0-5, 1-5, 0-10+, all or all:12")
+        raise SettingsError(f"counts {text!r}: write 0-5, 1-5, 0-10+, all or all:12")
     try:
         return CountRange(lowest=low, highest=high, open_ended=is_open)
     except ValueError as error:
-        raise SplitError(f"counts {text!r}: {error}") from error
+        raise SettingsError(f"counts {text!r}: {error}") from error
 
 
 def split_manifest(manifest: Manifest, settings: SplitSettings | None = None) -> Manifest:
@@ -76,6 +76,7 @@ def split_manifest(manifest: Manifest, settings: SplitSettings | None = None) ->
 
     Raises:
         SplitError: a class of the range has no photo, or there are too few groups for the parts.
+        SettingsError: `settings.counts` is no range of counts.
     """
     settings = settings or SplitSettings()
     counts = parse_counts(settings.counts, settings.top)

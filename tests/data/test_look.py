@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from bintally.data.look import blur_of, distances, look_bytes, look_distance, look_of
+from bintally.data.look import blur_of, distances, look_distance, look_of, look_words
 
 
 def picture(seed: int, side: int = 240) -> NDArray[np.uint8]:
@@ -47,6 +47,6 @@ def test_a_changed_copy_is_near_and_another_picture_far(kind: str) -> None:
 
 def test_distances_are_those_of_pairs() -> None:
     looks = [look_of(picture(seed)) for seed in range(4)]
-    table = look_bytes(looks)
-    assert table.shape == (4, 32)
+    table = look_words(looks)
+    assert table.shape == (4, 4)
     assert distances(table, table[2]).tolist() == [look_distance(one, looks[2]) for one in looks]

@@ -21,7 +21,7 @@ from bintally.data.split import (
     split_manifest,
     split_report,
 )
-from bintally.errors import SplitError
+from bintally.errors import SettingsError, SplitError
 
 FRACTIONS = (0.6, 0.15, 0.1, 0.15)
 
@@ -275,7 +275,7 @@ def test_ranges_are_read(text: str, wish: CountRange) -> None:
 
 @pytest.mark.parametrize("text", ["", "5", "5-1", "0-5-9", "-1-5", "everything", "all:", "1-1", "all:99999"])
 def test_other_words_are_refused(text: str) -> None:
-    with pytest.raises(SplitError, match="counts"):
+    with pytest.raises(SettingsError, match="counts"):
         parse_counts(text)
 
 
