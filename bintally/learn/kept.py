@@ -75,7 +75,7 @@ def keep_parts(
         return None
     if others:
         progress.message(f"kept activations: photos are mirrored at most; no {', '.join(others)}")
-    views = _views(augmentation)
+    views = views_of(augmentation)
     # Validation first: after a kill it is there, and it is what every later run needs.
     wanted = [Wanted(sha256=sha, views=("plain",)) for sha in validation.sha256s]
     wanted += [Wanted(sha256=sha, views=views) for sha in training.sha256s]
@@ -133,7 +133,8 @@ class KeptValidation:
         return self._kept.take(self._rows[places])
 
 
-def _views(settings: AugmentSettings) -> tuple[View, ...]:
+def views_of(settings: AugmentSettings) -> tuple[View, ...]:
+    """The views that training photos are seen in, when they are mirrored at most."""
     if settings.flip == 0:
         return ("plain",)
     return ("plain", "mirrored") if settings.flip < 1 else ("mirrored",)

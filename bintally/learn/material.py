@@ -18,8 +18,11 @@ class TrainingData:
     Attributes:
         counts: the split's range.
         train_paths: photos to learn from.
+        train_sha256s: their files' hashes.
         train_classes: (num,) their class indices.
         validation_paths: photos to choose the best epoch by.
+        validation_sha256s: their files' hashes.
+        validation_groups: their groups; a photo without one is a group of its own.
         validation_labels: (num,) their true counts, not clipped.
         open_mean: mean training label in the open last class; None when the last class is exact.
         line: a line on all that, for the card.
@@ -27,8 +30,11 @@ class TrainingData:
 
     counts: CountRange
     train_paths: tuple[Path, ...]
+    train_sha256s: tuple[str, ...]
     train_classes: NDArray[np.int64]
     validation_paths: tuple[Path, ...]
+    validation_sha256s: tuple[str, ...]
+    validation_groups: tuple[str, ...]
     validation_labels: NDArray[np.int64]
     open_mean: float | None
     line: str
@@ -68,8 +74,13 @@ class TrainingData:
         return cls(
             counts=counts,
             train_paths=tuple(manifest.path_of(row) for row in rows),
+            train_sha256s=tuple(row.photo.sha256 for row in rows),
             train_classes=classes,
             validation_paths=tuple(manifest.path_of(row) for row in validation),
+            validation_sha256s=tuple(row.photo.sha256 for row in validation),
+            validation_groups=tuple(
+                f"photo {row.photo.photo_id}" if row.group is None else row.group for row in validation
+            ),
             validation_labels=np.array([row.label for row in validation], dtype=np.int64),
             open_mean=mean if counts.open_ended else None,
             line=(

@@ -113,6 +113,10 @@ class CountModel(nn.Module):
         """Logits (N, num_classes) from the last feature map."""
         return _tensor(self.head(self.dropout(h_NCHW.mean(dim=(2, 3)))))
 
+    def from_frozen(self, h_NCHW: Tensor) -> Tensor:
+        """Logits (N, num_classes) from what `frozen_features` gave, now or long ago."""
+        return self.logits_of(self.last_features(h_NCHW))
+
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Logits (N, num_classes) of normalised photos (N, 3, size, size)."""
         return self.logits_of(self.last_features(self.frozen_features(x_NCHW)))

@@ -12,6 +12,8 @@ from pydantic import Field
 from bintally import settings
 from bintally.errors import SettingsError
 from bintally.learn.augment import AugmentSettings
+from bintally.learn.frozen import KeepSettings
+from bintally.learn.kept import KeepActivations
 from bintally.learn.loader import Balance
 from bintally.learn.loss import LossName
 from bintally.learn.model import ModelSettings
@@ -41,6 +43,8 @@ class TrainSettings:
         patience: stop after so many epochs without a better negative log-likelihood on the validation part,
             which is also what the best epoch is chosen by: it rewards honest probabilities. 0 never stops early.
         clip: largest norm of the gradients; 0 leaves them.
+        keep_activations: whether what the frozen parts make of each photo is computed once and kept on disk: "auto"
+            where that pays and the photos are mirrored at most; "on" leaves other augmentations out; "off" never.
         seed: of weights, order, augmentation and dropout.
         precision: "auto" is bf16-mixed where the processor computes in bfloat16 itself, else 32-true.
         channels_last: memory order of the photos; much faster on most processors.
@@ -67,6 +71,7 @@ class TrainSettings:
     sampling: Balance = "none"
     patience: Annotated[int, Field(ge=0)] = 0
     clip: Annotated[float, Field(ge=0)] = 0.0
+    keep_activations: KeepActivations = "auto"
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
     precision: Precision = "auto"
     channels_last: bool = True
@@ -87,6 +92,7 @@ class Recipe:
     train: TrainSettings = field(default_factory=TrainSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     pixels: PixelSpec = field(default_factory=PixelSpec)
+    keep: KeepSettings = field(default_factory=KeepSettings)
 
     def tables(self) -> dict[str, dict[str, Any]]:
         """Table → key → JSON value."""
@@ -96,7 +102,8 @@ class Recipe:
 def recipe_names() -> list[str]:
     """The recipes that come with bintally."""
     folder = resources.files("bintally") / "recipes"
-    return sorted(one.name.removesuffix(".toml") for one in folder.iterdir() if one.name.endswith(".toml"))
+    names = [one.name for one in folder.iterdir() if one.name.endswith(".toml")]
+    return sorted(name.removesuffix(".toml") for name in names if not name.endswith(".space.toml"))
 
 
 def read_recipe(
@@ -119,7 +126,7 @@ def read_recipe(
     """
     tables, source = _tables(name)
     known: dict[str, type] = {"model": ModelSettings, "train": TrainSettings}
-    known |= {"augment": AugmentSettings, "pixels": PixelSpec}
+    known |= {"augment": AugmentSettings, "pixels": PixelSpec, "keep": KeepSettings}
     settings.check_tables(tables, known | dict(others or {}), source)
     settings.check_tables(flags or {}, known | dict(others or {}), "--set")
 

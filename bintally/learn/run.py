@@ -27,7 +27,7 @@ CHECKPOINT = "checkpoints/last.safetensors"
 
 Status = Literal["running", "stopped", "failed", "finished"]
 
-_MAY_CHANGE = {"workers", "cache_mb", "checkpoint_every_steps", "checkpoint_every_seconds"}
+_MAY_CHANGE = {"workers", "cache_mb", "checkpoint_every_steps", "checkpoint_every_seconds", "folder", "max_gb"}
 """Settings that change nothing in the result: a run goes on with others."""
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,16 +22,20 @@ from bintally.errors import BintallyError, RunError, RunStoppedError, SettingsEr
 from bintally.learn import run as run_folder
 from bintally.learn.checkpoint import load_checkpoint, restore, save_checkpoint
 from bintally.learn.device import Threads, make_fabric, pick_precision
+from bintally.learn.kept import KeptBatches, KeptValidation
 from bintally.learn.listen import Listener, Start
-from bintally.learn.loader import Batches, Photos, ahead, class_factors
+from bintally.learn.loader import Batches, ahead, class_factors
 from bintally.learn.loss import make_loss
 from bintally.learn.material import TrainingData
-from bintally.learn.model import build_model
 from bintally.learn.optim import make_optimizer, rate_factor
 from bintally.learn.recipe import Recipe
+from bintally.learn.shared import Shared
 from bintally.learn.stopping import Stop, stop_signals
 from bintally.progress import Progress, Silent
 from bintally.scores import Predictions, confusion, figures, predictions_of
+
+_Input = NDArray[np.float32] | Tensor
+"""Normalised photos, or kept activations of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +138,8 @@ def train(
     for name in data.empty:
         progress.message(f"no training photo holds {name}: the counter will hardly ever answer that")
     with torch.random.fork_rng(devices=[]), Threads(settings.threads), stop_signals() as stop:
-        training = _Training(fabric, data, run, recipe, digest, listeners, progress, stop)
+        shared = Shared(data)
+        training = _Training(fabric, shared, run, recipe, digest, listeners, progress, stop)
         try:
             training.loop()
         except BintallyError as error:
@@ -144,6 +149,7 @@ def train(
             raise
         finally:
             training.close()
+            shared.close()
     state = training.state
     fabric.barrier()
     if is_main:
@@ -161,25 +167,54 @@ def train(
     )
 
 
+def try_out(shared: Shared, recipe: Recipe, *, listeners: Sequence[Listener] = ()) -> Predictions:
+    """Trains without a run folder: nothing is written, and a stop loses it. For the trials of a tuning.
+
+    Args:
+        shared: the photos, and what other trainings on them left to use again.
+        recipe: what to train and how; `train.processes` is 1.
+        listeners: as of `train`, but for `on_start`, since there is no run.
+
+    Returns:
+        The best epoch's predictions on the validation part.
+
+    Raises:
+        RunError: the loss became infinite.
+        RunStoppedError: SIGTERM or SIGINT came.
+    """
+    if recipe.train.processes > 1:
+        raise SettingsError("trials train in one process each: leave train.processes at 1")
+    fabric = make_fabric(recipe.train)
+    with torch.random.fork_rng(devices=[]), Threads(recipe.train.threads), stop_signals() as stop:
+        training = _Training(fabric, shared, None, recipe, "", listeners, Silent(), stop)
+        try:
+            training.loop()
+        finally:
+            training.close()
+    if training.best is None:
+        raise RunError("the training ended before its first epoch did")
+    return training.best
+
+
 class _Training:
     """The loop and what it holds between steps."""
 
     def __init__(
         self,
         fabric: Fabric,
-        data: TrainingData,
-        run: Path,
+        shared: Shared,
+        run: Path | None,
         recipe: Recipe,
         digest: str,
         listeners: Sequence[Listener],
         progress: Progress,
         stop: Stop,
     ) -> None:
+        data = shared.data
         self.fabric, self.data, self.run, self.recipe, self.digest = fabric, data, run, recipe, digest
         self.settings, self.listeners, self.progress, self.stop = recipe.train, listeners, progress, stop
         settings = recipe.train
-        torch.manual_seed(settings.seed)
-        self.model = build_model(recipe.model, data.counts)
+        self.model = shared.model(recipe)
         shares = np.bincount(data.train_classes, minlength=data.counts.num_classes) / len(data.train_classes)
         self.model.start_from(shares.tolist())
         if settings.channels_last:
@@ -188,29 +223,37 @@ class _Training:
         factors = class_factors(data.train_classes, data.counts.num_classes, settings.class_weights)
         self.factors = torch.tensor(factors, dtype=torch.float32, device=fabric.device)
         draws = class_factors(data.train_classes, data.counts.num_classes, settings.sampling)
-        cache = settings.cache_mb
-        self.photos = Photos(data.train_paths, recipe.pixels, cache_mb=cache, workers=settings.workers)
-        left = max(0, cache - (self.photos.num_bytes >> 20))
-        self.validation = Photos(data.validation_paths, recipe.pixels, cache_mb=left, workers=settings.workers)
-        self.batches = Batches(
-            self.photos,
-            data.train_classes,
-            recipe.augment,
-            batch_size=settings.batch_size,
-            seed=settings.seed,
-            weights=None if settings.sampling == "none" else draws[data.train_classes],
-            rank=fabric.global_rank,
-            world=fabric.world_size,
-        )
         self.state, optimizer_state = _State(), None
-        checkpoint = run / run_folder.CHECKPOINT
-        if checkpoint.exists():
+        self.best: Predictions | None = None
+        checkpoint = run / run_folder.CHECKPOINT if run else None
+        if checkpoint and checkpoint.exists():
             weights, optimizer_state, values = load_checkpoint(checkpoint)
             self.model.load_state_dict(weights)
             self.state = _State(**values)
             progress.message(f"goes on from epoch {self.state.epoch + 1}, step {self.state.step + 1}")
         optimizer = make_optimizer(self.model, settings)
         self.network, self.optimizer = fabric.setup(self.model, optimizer)
+        self.network.mark_forward_method("from_frozen")
+        training, validation = shared.parts(recipe)
+        precision = f"{pick_precision(settings)} on {fabric.device.type}"
+        kept = shared.kept(recipe, self.model, self._frozen_features, precision, progress)
+        order: dict[str, Any] = {
+            "batch_size": settings.batch_size,
+            "seed": settings.seed,
+            "weights": None if settings.sampling == "none" else draws[data.train_classes],
+            "rank": fabric.global_rank,
+            "world": fabric.world_size,
+        }
+        self.validation_batch: Callable[[Any], _Input]
+        if kept is None:
+            self.batches = Batches(training.photos, data.train_classes, recipe.augment, **order)
+            self.validation_batch = validation.photos.batch
+            self.logits_of: Callable[[Tensor], Tensor] = self.network
+            self.own_logits_of: Callable[[Tensor], Tensor] = self.model
+        else:
+            self.batches = KeptBatches(kept, training, data.train_classes, recipe.augment.flip, **order)
+            self.validation_batch = KeptValidation(kept, validation).batch
+            self.logits_of, self.own_logits_of = self._from_frozen, self.model.from_frozen
         if optimizer_state is not None:
             restore(optimizer, optimizer_state)
         self.saved = time.monotonic()
@@ -218,23 +261,24 @@ class _Training:
     def loop(self) -> None:
         """From where the state is to the last epoch, or to the end of patience."""
         state, settings = self.state, self.settings
-        for listener in self.listeners:
-            listener.on_start(
-                Start(
-                    model=self.model,
-                    run=self.run,
-                    done=self._done,
-                    steps_per_epoch=self.batches.steps,
-                    settings=self.recipe.tables(),
-                )
+        if self.run:
+            start = Start(
+                model=self.model,
+                run=self.run,
+                done=self._done,
+                steps_per_epoch=self.batches.steps,
+                settings=self.recipe.tables(),
             )
+            for listener in self.listeners:
+                listener.on_start(start)
         while state.epoch < settings.epochs and not self._out_of_patience():
             self.progress.begin(f"epoch {state.epoch + 1} of {settings.epochs}", self.batches.steps)
             self.progress.advance(state.step)
             started = time.monotonic() - state.seconds
             self.network.train()
             rest = range(state.step, self.batches.steps)
-            for photos, classes in ahead(partial(self.batches.batch, state.epoch), rest):
+            batch: Callable[[int], tuple[_Input, NDArray[np.int64]]] = partial(self.batches.batch, state.epoch)
+            for photos, classes in ahead(batch, rest):
                 self._step(photos, classes)
                 state.seconds = time.monotonic() - started
                 self._maybe_save()
@@ -242,7 +286,7 @@ class _Training:
             state.seconds = time.monotonic() - started
             self.progress.end()
 
-    def _step(self, photos: NDArray[np.float32], classes: NDArray[np.int64]) -> None:
+    def _step(self, photos: _Input, classes: NDArray[np.int64]) -> None:
         state, settings, fabric = self.state, self.settings, self.fabric
         x, y = self._input(photos), torch.from_numpy(classes).to(fabric.device)
         number = self._done + 1
@@ -253,7 +297,7 @@ class _Training:
         factor = rate_factor(number - 1, settings.epochs * self.batches.steps, settings.schedule, settings.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
-        logits = self.network(x).float()
+        logits = self.logits_of(x).float()
         loss = (self.loss(logits, y) * self.factors[y]).mean()
         with torch.no_grad():
             nll = nn.functional.cross_entropy(logits, y)
@@ -303,12 +347,13 @@ class _Training:
         state.history.append(row)
         if state.best_nll is None or found["nll"] < state.best_nll:
             state.best_nll, state.best_epoch = found["nll"], state.epoch + 1
-            if self.fabric.global_rank == 0:
+            self.best = predictions
+            if self.run and self.fabric.global_rank == 0:
                 config: Any = self.model.backbone.config
                 run_folder.save_best(self.run, self.model.state_dict(), config.to_dict(), self._card(found))
         state.epoch, state.step = state.epoch + 1, 0
         state.loss = state.nll = state.correct = state.seen = 0.0
-        if self.fabric.global_rank == 0:
+        if self.run and self.fabric.global_rank == 0:
             run_folder.write_history(self.run, state.history)
             self._save()
         self.progress.message(
@@ -331,9 +376,9 @@ class _Training:
         places = np.arange(len(data.validation_paths))[fabric.global_rank :: fabric.world_size]
         chunks = [places[start : start + size] for start in range(0, len(places), size)]
         logits = torch.zeros(len(data.validation_paths), data.counts.num_classes, device=fabric.device)
-        for chunk, photos in zip(chunks, ahead(self.validation.batch, chunks), strict=True):
+        for chunk, photos in zip(chunks, ahead(self.validation_batch, chunks), strict=True):
             with fabric.autocast():
-                logits[torch.from_numpy(chunk).to(fabric.device)] = self.model(self._input(photos)).float()
+                logits[torch.from_numpy(chunk).to(fabric.device)] = self.own_logits_of(self._input(photos)).float()
             if fabric.world_size == 1 and self.stop.signal:
                 self._stop_here()
         values = self._over_processes(logits, "sum").cpu().numpy()
@@ -360,8 +405,17 @@ class _Training:
     def _done(self) -> int:
         return self.state.epoch * self.batches.steps + self.state.step
 
-    def _input(self, photos: NDArray[np.float32]) -> Tensor:
-        x = torch.from_numpy(photos).to(self.fabric.device)
+    def _frozen_features(self, photos: Tensor) -> Tensor:
+        with self.fabric.autocast():
+            return self.model.frozen_features(self._input(photos))
+
+    def _from_frozen(self, features: Tensor) -> Tensor:
+        with self.fabric.autocast():  # the wrapper brings it to `forward` alone
+            logits: Tensor = self.network.from_frozen(features)
+        return logits
+
+    def _input(self, photos: _Input) -> Tensor:
+        x = (photos if isinstance(photos, Tensor) else torch.from_numpy(photos)).to(self.fabric.device)
         return x.contiguous(memory_format=torch.channels_last) if self.settings.channels_last else x
 
     def _over_processes(self, values: Tensor, how: str) -> Tensor:
@@ -387,6 +441,8 @@ class _Training:
             self._save()
 
     def _save(self) -> None:
+        if self.run is None:
+            return
         save_checkpoint(
             self.run / run_folder.CHECKPOINT,
             self.model.state_dict(),
@@ -403,9 +459,7 @@ class _Training:
         raise RunStoppedError(f"stopped after {where}; the same command goes on from there", self.stop.exit_code)
 
     def close(self) -> None:
-        """Ends bars and threads."""
+        """Ends bars."""
         self.progress.end()
         for listener in self.listeners:
             listener.on_end()
-        self.photos.close()
-        self.validation.close()

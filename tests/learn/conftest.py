@@ -1,11 +1,12 @@
 """Small photos whose count can be seen, with a split manifest over them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image, ImageDraw
 
 from bintally.bins import BinPhoto
@@ -20,6 +21,26 @@ MakeManifest = Callable[..., Manifest]
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Kept activations of tests do not go to the person's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def snapshot(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A "pretrained" backbone, small and random, as a local snapshot folder: it can be frozen."""
+    torch.manual_seed(7)
+    config = transformers.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16, 16], depths=[1, 1, 1], layer_type="basic", hidden_act="relu"
+    )
+    folder = tmp_path_factory.mktemp("snapshot")
+    transformers.ResNetModel(config).save_pretrained(folder)
+    return str(folder)
 
 
 def draw_squares(path: Path, count: int, side: int, luck: np.random.Generator) -> None:
