@@ -2,8 +2,10 @@
 
 import json
 import os
+import sys
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -16,7 +18,8 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
-_out = Console(highlight=False, soft_wrap=True, markup=False)
+# What is piped into a file or another program has no width that a table should be squeezed into.
+_out = Console(highlight=False, soft_wrap=True, markup=False, width=None if sys.stdout.isatty() else 200)
 _err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
@@ -34,7 +37,7 @@ def out_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """A small table; the first column is text, the others are figures."""
     table = Table(title=title or None, title_justify="left")
     for place, name in enumerate(columns):
-        table.add_column(name, justify="left" if place == 0 else "right")
+        table.add_column(name, justify="left" if place == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     _out.print(table)

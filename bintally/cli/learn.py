@@ -1,6 +1,7 @@
 """The verbs of `learn`."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,10 +11,191 @@ from bintally.cli import console
 from bintally.errors import UsageError
 
 if TYPE_CHECKING:
+    from bintally.counts import Answer, Counter
     from bintally.data.manifest import Manifest
     from bintally.learn.evaluate import EvaluateSettings
 
 commands = typer.Typer()
+
+PHOTOS = {".jpg", ".jpeg", ".png"}
+BATCH = 32
+LARGEST = 64 << 20
+"""Files above this many bytes are no bin photos and are not read."""
+
+
+@commands.command()
+def train(
+    manifest: Annotated[
+        Path, typer.Argument(help="What `bintally split` wrote, or the folder that it lies in.", show_default=False)
+    ],
+    to: Annotated[Path, typer.Option(help="Folder for all that comes of the training.", show_default=False)],
+    recipe: Annotated[str, typer.Option(help="A recipe that comes with bintally, or a TOML file.")] = "seed",
+    backbone: Annotated[
+        str | None, typer.Option(help='Hub id, local snapshot folder, or "tiny" (from scratch).')
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training photos.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    log: Annotated[str, typer.Option(help="Also log to: tensorboard, mlflow, or both, with a comma.")] = "",
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Forget the run in that folder and start again.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting, as in --set model.unfrozen_stages=1.")
+    ] = None,
+) -> None:
+    """Train a counter on the training part; the best epoch on the validation part is kept.
+
+    The same command goes on from the last checkpoint after any stop, to the same weights. Writes the model, its card,
+    history.csv and curves.png.
+
+    Example: bintally train bins/split.parquet --to runs/seed --epochs 5
+    """
+    from bintally.data.manifest import read_manifest
+    from bintally.learn import run as run_folder
+    from bintally.learn.recipe import read_recipe
+    from bintally.learn.track import make_logs
+    from bintally.learn.train import train as train_run
+    from bintally.report.curves import write_curves
+    from bintally.settings import parse_assignments
+
+    tables: dict[str, dict[str, Any]] = {
+        table: dict(keys) for table, keys in parse_assignments(assignments or []).items()
+    }
+    named: dict[str, dict[str, Any]] = {
+        "model": {"backbone": backbone},
+        "train": {"epochs": epochs, "seed": seed, "device": device},
+    }
+    for table, keys in named.items():
+        tables.setdefault(table, {}).update({key: value for key, value in keys.items() if value is not None})
+    asked = read_recipe(recipe, tables)
+    logs = make_logs(name.strip() for name in log.split(",") if name.strip())
+    split = read_manifest(manifest / "split.parquet" if manifest.is_dir() else manifest)
+    result = train_run(split, to, asked, restart=restart, listeners=logs, progress=console.Bar())
+    if not result.is_main:
+        return
+    if not (to / run_folder.CURVES_FILE).exists():
+        write_curves(to / run_folder.HISTORY_FILE, to / run_folder.CURVES_FILE)
+    found = result.card.metrics["validation"]
+    if as_json:
+        outcome = {"run": str(to), "model_id": result.card.model_id, "validation": found}
+        outcome |= {"best_epoch": result.best_epoch, "epochs": result.epochs, "seconds": round(result.seconds, 1)}
+        console.out_json(outcome | {"already": result.already})
+        return
+    if result.already:
+        console.note(f"{to} is finished already; --restart trains it anew")
+    names = {"accuracy": "accuracy", "within_one": "within one", "rmse": "RMSE", "nll": "negative log-likelihood"}
+    rows = [
+        [title, f"{found[name]:.1%}" if name in {"accuracy", "within_one"} else f"{found[name]:.2f}"]
+        for name, title in names.items()
+    ]
+    console.out_table(f"epoch {result.best_epoch} of {result.epochs}, on the validation part", ["", "value"], rows)
+    console.out(f"{to}: {result.seconds:,.0f} s of training; next: bintally evaluate {to}")
+
+
+@commands.command()
+def count(
+    photos: Annotated[
+        list[Path], typer.Argument(help="Photos, or folders of .jpg, .jpeg and .png files.", show_default=False)
+    ],
+    model: Annotated[
+        Path, typer.Option(envvar="BINTALLY_MODEL", help="A run, or an exported model.", show_default=False)
+    ],
+    level: Annotated[
+        float, typer.Option(help="Probability that the range of counts is to hold.", min=0.01, max=1)
+    ] = 0.9,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line and photo.")] = False,
+) -> None:
+    """Count the items in photos: the likeliest count, and the shortest range that holds 90 %.
+
+    A photo that cannot be read is a line in the answer; only when none can be, the exit code is 1.
+
+    Example: bintally count bins/bin-images/00001.jpg --model runs/seed
+    """
+    found = list(_walk(photos))
+    if not found:
+        raise UsageError(f"no .jpg, .jpeg or .png file in {', '.join(map(str, photos))}")
+    counter = _counter(model)
+    rows, num_read = [], 0
+    for path, answer, seconds in _counted(counter, found):
+        line = _answer_json(path, answer, level) | {"model_id": counter.model_id, "ms": round(1000 * seconds, 1)}
+        num_read += "count" in line
+        if as_json:
+            console.out_json(line, indent=None)
+        elif "count" in line:
+            low, high = line["range"]
+            figures = [f"{line['probability']:.0%}", f"{line['expected']:.1f}", f"{line['ms']:.0f}"]
+            rows.append([str(path), line["name"], low if low == high else f"{low} to {high}", *figures])
+        else:
+            rows.append([str(path), "–", "", "", "", "", line["unreadable"]])
+    if not as_json:
+        columns = ["photo", "count", f"range ({level:.0%})", "probability", "expected", "ms"]
+        if num_read < len(found):
+            columns.append("not counted because")
+        console.out_table("", columns, [[*row, *[""] * (len(columns) - len(row))] for row in rows])
+    if not num_read:
+        raise typer.Exit(1)
+
+
+def _walk(names: Sequence[Path]) -> Iterator[Path]:
+    for name in names:
+        if name.is_dir():
+            yield from sorted(one for one in name.rglob("*") if one.suffix.lower() in PHOTOS and one.is_file())
+        else:
+            yield name
+
+
+def _counter(folder: Path) -> "Counter":
+    from bintally.card import read_card
+
+    if read_card(folder, check_files=False).kind == "exported":
+        from bintally.serve.engine import Engine
+
+        return Engine.load(folder)
+    from bintally.learn.counter import TrainedCounter
+
+    return TrainedCounter.load(folder)
+
+
+def _counted(counter: "Counter", paths: Sequence[Path]) -> "Iterator[tuple[Path, Answer, float]]":
+    # In batches: as fast as all at once, in bounded memory, and answers come out while the rest is counted.
+    from bintally.counts import Unreadable
+
+    for start in range(0, len(paths), BATCH):
+        some = paths[start : start + BATCH]
+        began = time.perf_counter()
+        data: dict[Path, bytes] = {}
+        faults: dict[Path, Answer] = {}
+        for path in some:
+            try:
+                if path.stat().st_size > LARGEST:
+                    faults[path] = Unreadable(reason=f"the file has more than {LARGEST >> 20} MB")
+                else:
+                    data[path] = path.read_bytes()
+            except OSError as error:
+                faults[path] = Unreadable(reason=(error.strerror or str(error)).lower())
+        answers = faults | dict(zip(data, counter.count(list(data.values())), strict=True))
+        each = (time.perf_counter() - began) / len(some)
+        yield from ((path, answers[path], each) for path in some)
+
+
+def _answer_json(path: Path, answer: "Answer", level: float) -> dict[str, Any]:
+    from bintally.counts import Unreadable
+
+    if isinstance(answer, Unreadable):
+        return {"photo": str(path), "unreadable": answer.reason}
+    low, high = answer.interval(level)
+    return {
+        "photo": str(path),
+        "count": answer.count,
+        "name": answer.name(answer.count),
+        "range": [answer.name(low), answer.name(high)],
+        "level": level,
+        "probability": round(answer.probability, 6),
+        "expected": round(answer.expected, 4),
+        "probabilities": [round(one, 6) for one in answer.probabilities],
+    }
 
 
 @commands.command()
