@@ -35,7 +35,7 @@ def out_json(value: Any, *, indent: int | None = 2) -> None:
 
 def out_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """A small table; the first column is text, the others are figures."""
-    table = Table(title=title or None, title_justify="left")
+    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for place, name in enumerate(columns):
         table.add_column(name, justify="left" if place == 0 else "right", overflow="fold")
     for row in rows:
