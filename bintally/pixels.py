@@ -8,6 +8,7 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -55,8 +56,8 @@ def decode(data: bytes, *, at_least: int | None = None, max_pixels: int = MAX_PI
 
     Args:
         data: the bytes of a JPEG or PNG file; greyscale, CMYK, palette and 16-bit ones become 8-bit RGB.
-        at_least: when given, a JPEG may be decoded at an eighth, quarter or half of its size, as long as neither
-            side falls below this many pixels. Several times faster for large photos.
+        at_least: when given, a JPEG is decoded at the smallest of 1/8, 2/8 … 8/8 of its size at which neither side
+            falls below this many pixels. Several times faster for large photos.
         max_pixels: refuse photos that claim more, before decoding.
 
     Returns:
@@ -69,7 +70,7 @@ def decode(data: bytes, *, at_least: int | None = None, max_pixels: int = MAX_PI
         raise UnreadablePhotoError("the file is empty")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return _decode(image, at_least, max_pixels)
+            return _decode(image, data, at_least, max_pixels)
     except UnreadablePhotoError:
         raise
     except UnidentifiedImageError as error:
@@ -82,12 +83,14 @@ def decode(data: bytes, *, at_least: int | None = None, max_pixels: int = MAX_PI
         raise UnreadablePhotoError(f"damaged: {str(error) or type(error).__name__}") from error
 
 
-def _decode(image: Image.Image, at_least: int | None, max_pixels: int) -> NDArray[np.uint8]:
+def _decode(image: Image.Image, data: bytes, at_least: int | None, max_pixels: int) -> NDArray[np.uint8]:
     width, height = image.size
     if width * height > max_pixels:
         raise UnreadablePhotoError(f"claims {width}×{height} pixels, more than {max_pixels:,}: refused undecoded")
-    if at_least is not None:
-        image.draft(None, (at_least, at_least))  # does nothing to formats other than JPEG
+    if image.format in {"JPEG", "MPO"} and image.mode in {"RGB", "L"}:
+        quick = _turbo(data, at_least)
+        if quick is not None:
+            return _upright(quick, image.getexif().get(_ORIENTATION, 1))
     image.load()
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I") or upright.mode == "F":  # 16-bit greyscale: PNG only
@@ -99,6 +102,30 @@ def _decode(image: Image.Image, at_least: int | None, max_pixels: int) -> NDArra
         clear = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
     return np.asarray(upright.convert("RGB"), dtype=np.uint8)
+
+
+def _turbo(data: bytes, at_least: int | None) -> NDArray[np.uint8] | None:
+    """The same decoder that Pillow has inside, to the bit, with less around it: two to three times as quick."""
+    side = at_least or 0
+    try:
+        rgb: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", min_height=side, min_width=side)
+    except ValueError:
+        return None  # it refuses the slightest damage: Pillow knows what is slight, and words what is not
+    return rgb
+
+
+def _upright(rgb: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    # As ImageOps.exif_transpose does; 1 and what is no orientation leave the photo as it is.
+    if orientation in {5, 6, 7, 8}:
+        rgb = rgb.transpose(1, 0, 2)
+    if orientation in {2, 3, 6, 7}:
+        rgb = rgb[:, ::-1]
+    if orientation in {3, 4, 7, 8}:
+        rgb = rgb[::-1]
+    return np.ascontiguousarray(rgb)
+
+
+_ORIENTATION = 0x0112  # the EXIF field's number
 
 
 def to_square(rgb_HWC: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

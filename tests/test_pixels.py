@@ -247,3 +247,34 @@ def test_real_photos_decode(abid: Path) -> None:
         square = pixels.read_square(path.read_bytes(), 224)
         assert square.shape == (224, 224, 3)
         assert square.std() > 5
+
+
+KINDS: list[dict[str, Any]] = [{}, {"progressive": True}, {"subsampling": 0}, {"subsampling": 1, "quality": 30}]
+
+
+@pytest.mark.parametrize("how", KINDS, ids=str)
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_the_quick_decoder_is_pillow_s_to_the_bit(how: dict[str, Any], mode: str) -> None:
+    data = encoded(Image.fromarray(scene(123, 77)).convert(mode), **how)
+    with Image.open(io.BytesIO(data)) as image:
+        np.testing.assert_array_equal(pixels.decode(data), np.asarray(image.convert("RGB")))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 3000), st.binary(min_size=1, max_size=4), st.integers(0, 4), st.floats(0.2, 1))
+def test_damaged_photos_get_pillow_s_verdict(start: int, noise: bytes, length: int, share: float) -> None:
+    whole = jpeg(scene(97, 64))
+    data = whole[:start] + noise + whole[start + length :]
+    data = data[: int(len(data) * share)] if share < 0.6 else data
+
+    def verdict() -> bytes | None:
+        try:
+            return pixels.decode(data, max_pixels=100_000).tobytes()
+        except UnreadablePhotoError:
+            return None
+
+    quick = verdict()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pixels, "_turbo", lambda *_: None)
+        slow = verdict()
+    assert quick == slow
