@@ -117,7 +117,9 @@ def count(
     if not found:
         raise UsageError(f"no .jpg, .jpeg or .png file in {', '.join(map(str, photos))}")
     counter = _counter(model)
-    rows, num_read = [], 0
+    rows: list[list[str]] = []
+    faults: list[str] = []
+    num_read = 0
     for path, answer, seconds in _counted(counter, found):
         line = _answer_json(path, answer, level) | {"model_id": counter.model_id, "ms": round(1000 * seconds, 1)}
         num_read += "count" in line
@@ -128,12 +130,12 @@ def count(
             figures = [f"{line['probability']:.0%}", f"{line['expected']:.1f}", f"{line['ms']:.0f}"]
             rows.append([str(path), line["name"], low if low == high else f"{low} to {high}", *figures])
         else:
-            rows.append([str(path), "–", "", "", "", "", line["unreadable"]])
-    if not as_json:
+            faults.append(f"{path}: not counted: {line['unreadable']}")
+    if rows:
         columns = ["photo", "count", f"range ({level:.0%})", "probability", "expected", "ms"]
-        if num_read < len(found):
-            columns.append("not counted because")
-        console.out_table("", columns, [[*row, *[""] * (len(columns) - len(row))] for row in rows])
+        console.out_table("", columns, rows)
+    for fault in faults:
+        console.out(fault)
     if not num_read:
         raise typer.Exit(1)
 
