@@ -92,7 +92,7 @@ class App:
             reply = await self._answer(method, Request(path, headers, receive, gone))
         except RefusedError as refusal:
             reply = _refusal(refusal, identity)
-        except GoneError:
+        except (GoneError, ConnectionAbortedError):
             tell("the client went away", request_id=identity, path=path[:100])
             return
         except Exception as error:  # noqa: BLE001 - the last resort of one request: told, counted, never fatal

@@ -6,7 +6,7 @@ import io
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -89,7 +89,11 @@ class Crew:
     def submit(
         self, photo: bytes, *, explain: bool = False, gone: Callable[[], bool] = bool
     ) -> "asyncio.Future[Counted]":
-        """Puts a photo into the queue. Cancel the future, or let `gone` say so, and a waiting photo is passed over."""
+        """Puts a photo into the queue.
+
+        A waiting photo is passed over when the future is cancelled, or when `gone` says that its client went away: the
+        future then ends with ConnectionAbortedError.
+        """
         future: asyncio.Future[Counted] = self._loop.create_future()
         self._jobs.put(_Job(photo, explain, future, gone))
         return future
@@ -112,14 +116,16 @@ class Crew:
         while (job := self._jobs.get()) is not None:
             self._busy[number] = time.perf_counter()
             jobs = [job, *self._more()]
-            wanted = [one for one in jobs if not (one.future.cancelled() or one.gone())]
+            left = [one for one in jobs if one.future.cancelled() or one.gone()]
+            wanted = [one for one in jobs if one not in left]
             try:
-                results: Sequence[Counted | BaseException] = self._count(wanted) if wanted else []
+                results = self._count(wanted) if wanted else []
             except Exception as error:  # noqa: BLE001 - whoever waits gets it; the thread lives on
                 results = [error] * len(wanted)
+            results += [ConnectionAbortedError()] * len(left)
             del self._busy[number]
             try:
-                self._loop.call_soon_threadsafe(self._deliver, wanted, results, len(jobs))
+                self._loop.call_soon_threadsafe(self._deliver, wanted + left, results)
             except RuntimeError:  # the loop has been closed: nobody waits any more
                 return
 
@@ -163,7 +169,7 @@ class Crew:
                 done[place] = _counted(jobs[place], engine.answer(row), engine.model_id, infer_ms)
         return [done[place] for place in range(len(jobs))]
 
-    def _deliver(self, jobs: list[_Job], results: Sequence[Counted | BaseException], places: int) -> None:
+    def _deliver(self, jobs: list[_Job], results: list[Counted | BaseException]) -> None:
         for job, result in zip(jobs, results, strict=True):
             if job.future.done():
                 continue
@@ -171,7 +177,7 @@ class Crew:
                 job.future.set_exception(result)
             else:
                 job.future.set_result(result)
-        self._on_done(places)
+        self._on_done(len(jobs))
 
 
 def _counted(job: _Job, answer: Answer, model_id: str, infer_ms: float, **more: Any) -> Counted:

@@ -70,11 +70,9 @@ def hosting_model(environ: Mapping[str, str]) -> Path:
 def hosting_flags(environ: Mapping[str, str]) -> dict[str, Any]:
     """What a container that was started as `serve` listens on: every address, the service's port (8080).
 
-    Settings of our own (`BINTALLY_SERVE_HOST`, `BINTALLY_SERVE_PORT`) outrank it.
+    Meant to rank below every other source of settings but the defaults.
     """
-    found: dict[str, Any] = {}
-    if "BINTALLY_SERVE_HOST" not in environ:
-        found["host"] = "0.0.0.0"  # noqa: S104 - a container's port is published by its platform
-    if "BINTALLY_SERVE_PORT" not in environ and environ.get("SAGEMAKER_BIND_TO_PORT"):
+    found: dict[str, Any] = {"host": "0.0.0.0"}  # noqa: S104 - a container's port is published by its platform
+    if environ.get("SAGEMAKER_BIND_TO_PORT"):
         found["port"] = environ["SAGEMAKER_BIND_TO_PORT"]
     return found
