@@ -94,6 +94,7 @@ class Journal:
             raise
 
     def _read(self, source: str) -> None:
+        before = source
         with open(self._fd, "rb", closefd=False) as file:
             for raw in file:
                 try:
@@ -111,11 +112,15 @@ class Journal:
                     case ["done"]:
                         self.verdicts.clear()
                         self.counts.clear()
-                    case ["from", str(before)] if before != source:
+                    case ["from", str(here)] if here != before:
                         self.verdicts.clear()
                         self.counts.clear()
+                        before = here
                     case _:
-                        continue  # a line of a later bintally
+                        continue  # the same source again, or a line of a later bintally
+        if before != source:
+            self.verdicts.clear()
+            self.counts.clear()
 
 
 def _line(*values: Any) -> bytes:

