@@ -153,7 +153,7 @@ def _item(sku: str, value: Any, bin_id: str) -> Item:
 
 
 def _text(value: Any) -> str:
-    # JSON can spell half a character ("\\ud800"), which no file can hold: it becomes a question mark.
+    # JSON can spell half a character ("\ud800"), which no file can hold: it becomes a question mark.
     return str(value).encode("utf-8", "replace").decode("utf-8")
 
 

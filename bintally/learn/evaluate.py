@@ -153,7 +153,9 @@ def evaluate_counter(
         "warnings": warnings,
         "scopes": blocks,
         "worst": _worst(predicted, scored.predictions(temperature or 1.0), settings.worst),
-        "published": [asdict(one) for one in PUBLISHED],
+        "published": [
+            {**asdict(one), "accuracy": list(one.accuracy), "per_count": list(one.per_count)} for one in PUBLISHED
+        ],
         "looks": _looks(to, card, manifest, part),
     }
     kept = {part: predicted} if fitted_on is None else {"calibration": fitted_on, part: predicted}

@@ -97,7 +97,7 @@ def summary_table(found: dict[str, Any]) -> list[tuple[str, list[str], list[list
     tables = []
     for block in found["scopes"]:
         title = f"{block['num_photos']:,} photos of {found['part']}, counts {block['counts']}, {block['how']}"
-        rows = [row[:5] for row in _figure_rows(block)]
+        rows = [[*row[:3], row[3].split(" (")[0], row[4]] for row in _figure_rows(block)]
         error = best_of(block)["calibration_error"]["width"]
         chance = f"{error['chance_mean']:.3f} by chance"
         rows.append(["calibration error", f"{error['error']:.3f}", chance, "", ""])
