@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bintally.cli import console
+from bintally.cli import watch as watch_verb
 from bintally.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,6 +38,15 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     log: Annotated[str, typer.Option(help="Also log to: tensorboard, mlflow, or both, with a comma.")] = "",
+    watching: Annotated[
+        bool, typer.Option("--watch", help="Read gradients, weights and activations, and judge them by debug rules.")
+    ] = False,
+    watch_rules: Annotated[
+        str | None, typer.Option(help='Thresholds for --watch: a TOML file, or "counting". Default: the familiar.')
+    ] = None,
+    stop_on: Annotated[
+        list[str] | None, typer.Option(help="A rule that stops the run, as in --stop-on ExplodingTensor.")
+    ] = None,
     restart: Annotated[
         bool, typer.Option("--restart", help="Forget the run in that folder and start again.")
     ] = False,
@@ -57,8 +67,9 @@ def train(
     from bintally.learn.recipe import read_recipe
     from bintally.learn.track import make_logs
     from bintally.learn.train import train as train_run
+    from bintally.learn.watch import Watcher, WatchSettings
     from bintally.report.curves import write_curves
-    from bintally.settings import parse_assignments
+    from bintally.settings import fill, parse_assignments
 
     tables: dict[str, dict[str, Any]] = {
         table: dict(keys) for table, keys in parse_assignments(assignments or []).items()
@@ -69,10 +80,18 @@ def train(
     }
     for table, keys in named.items():
         tables.setdefault(table, {}).update({key: value for key, value in keys.items() if value is not None})
+    how_to_watch = fill(WatchSettings, "watch", flags=tables.pop("watch", {}) | _given_stops(stop_on))
     asked = read_recipe(recipe, tables)
-    logs = make_logs(name.strip() for name in log.split(",") if name.strip())
+    listeners = make_logs(name.strip() for name in log.split(",") if name.strip())
+    watching = watching or bool(how_to_watch.stop_on) or watch_rules is not None
+    if watching:
+        listeners.append(Watcher(how_to_watch, watch_verb.load(watch_rules)))
     split = read_manifest(manifest / "split.parquet" if manifest.is_dir() else manifest)
-    result = train_run(split, to, asked, restart=restart, listeners=logs, progress=console.Bar())
+    try:
+        result = train_run(split, to, asked, restart=restart, listeners=listeners, progress=console.Bar())
+    finally:
+        if watching and (to / watch_verb.FOLDER).is_dir():
+            watch_verb.tell(to, watch_rules)
     if not result.is_main:
         return
     if not (to / run_folder.CURVES_FILE).exists():
@@ -92,6 +111,10 @@ def train(
     ]
     console.out_table(f"epoch {result.best_epoch} of {result.epochs}, on the validation part", ["", "value"], rows)
     console.out(f"{to}: {result.seconds:,.0f} s of training; next: bintally evaluate {to}")
+
+
+def _given_stops(stop_on: list[str] | None) -> dict[str, Any]:
+    return {"stop_on": stop_on} if stop_on else {}
 
 
 @commands.command()

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 commands = typer.Typer()
 
+FOLDER = "watch"
+"""Where in a run the records and verdicts lie; `learn.watch.FOLDER`, told again so that --help loads nothing."""
+
 
 @commands.command()
 def watch(
@@ -55,7 +58,14 @@ def watch(
         if one["RuleTriggered"]:
             first = one["Details"]["findings"][0]
             console.out(f"{name}: step {first['step']}, {first['where']}: {first['message']}")
-    console.out(f"page: {page or run / 'watch' / 'watch.html'}")
+    console.out(f"page: {page or run / FOLDER / 'watch.html'}")
+
+
+def tell(run: Path, rules: str | None) -> None:
+    """Judges a run that `train --watch` has just left, and says on standard error what fired."""
+    verdicts = judge_run(run, rules)
+    fired = [f"{name} ({one['Violations']:,})" for name, one in verdicts.items() if one["RuleTriggered"]]
+    console.note(f"watch: {', '.join(fired) if fired else 'no rule fired'}; page: {run / FOLDER / 'watch.html'}")
 
 
 def load(name: str | None) -> "dict[str, Rule]":
@@ -70,7 +80,7 @@ def judge_run(run: Path, rules: str | None, page: Path | None = None) -> dict[st
     import dataclasses
 
     from bintally import files
-    from bintally.learn.watch import FOLDER, read_run_history, report, write_report
+    from bintally.learn.watch import read_run_history, report, write_report
     from bintally.report import watch as watch_page
 
     history = read_run_history(run)

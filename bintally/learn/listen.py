@@ -45,7 +45,10 @@ class Listener:
         """Gradients are there; the weights are as they were."""
 
     def on_step(self, step: int, epoch: int, loss: float) -> None:
-        """The optimizer has changed the weights; `loss` is what the step made smaller."""
+        """The optimizer has changed the weights; `loss` is what the step made smaller.
+
+        A loss that is no finite number is told, too, before it ends the run; there was no backward pass then.
+        """
 
     def on_epoch(self, step: int, row: Mapping[str, Any], confusion: Any) -> None:
         """Validation is done: the epoch's line of history.csv, and counts by true and predicted class (K, K)."""

@@ -133,6 +133,8 @@ def train(
     if is_main and before is None:
         facts = {"device": str(fabric.device), "precision": pick_precision(settings), "photos": data.sizes()}
         run_folder.start_run(run, asked, manifest, facts)
+    elif is_main:
+        run_folder.note_run(run, "running", why="")
     if is_main:
         run_folder.keep_manifest(run, manifest)
     for name in data.empty:
@@ -306,6 +308,8 @@ class _Training:
             told = self._over_processes(told, "mean")
         loss_value, nll_value, hit_share, signal = told.tolist()
         if not math.isfinite(loss_value):
+            for listener in self.listeners:
+                listener.on_step(number, state.epoch + 1, loss_value)
             raise RunError(
                 f"the loss is {loss_value} at epoch {state.epoch + 1}, step {state.step + 1}: lower train.head_lr and "
                 "train.backbone_lr, or set train.precision to 32-true; then train with --restart"
