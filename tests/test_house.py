@@ -59,6 +59,8 @@ NEVER = {"pickle", "dill", "cloudpickle", "shelve", "marshal"}
 
 def room_of(path: Path) -> str:
     parts = path.relative_to(PACKAGE).parts
+    if parts == ("__main__.py",):
+        return "cli"
     return parts[0] if len(parts) > 1 else "root"
 
 
