@@ -37,6 +37,9 @@ def _options(
         console.out(context.get_help())
 
 
+_STOPPED = "stopped; what was finished is kept, and the same command goes on from there"
+
+
 def main() -> None:
     """Runs the program. One line on standard error for every failure; exit code 1, or 2 for usage and settings."""
     try:
@@ -44,7 +47,11 @@ def main() -> None:
     except BintallyError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        _fail("stopped; what was finished is kept, and the same command goes on from there", 130)
+        _fail(_STOPPED, 130)
+    except SystemExit as end:
+        if end.code == 130:  # typer has made that of Ctrl-C, without a word
+            _fail(_STOPPED, 130)
+        raise
     except BrokenPipeError:
         # The reader of our output went away (`bintally … | head`): no failure of ours, and nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

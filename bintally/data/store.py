@@ -301,7 +301,7 @@ def _is_transient(error: Exception) -> bool:
         return False
     status = _status(text)
     if status:
-        return status >= 500 or status in {408, 429}
+        return (status >= 500 and status not in {501, 505}) or status in {408, 429}
     return bool(_CONNECT.search(text) or _BROKEN.search(text))
 
 
