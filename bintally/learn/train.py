@@ -141,7 +141,12 @@ def train(
         progress.message(f"no training photo holds {name}: the counter will hardly ever answer that")
     with torch.random.fork_rng(devices=[]), Threads(settings.threads), stop_signals() as stop:
         shared = Shared(data)
-        training = _Training(fabric, shared, run, recipe, digest, listeners, progress, stop)
+        try:
+            training = _Training(fabric, shared, run, recipe, digest, listeners, progress, stop)
+        except BintallyError:
+            if is_main and before is None:
+                run_folder.clear_run(run)  # it never began: the folder is free for the next try
+            raise
         try:
             training.loop()
         except BintallyError as error:
