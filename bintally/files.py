@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bintally.errors import DiskFullError
+from bintally.errors import DiskFullError, UsageError
 
 PART = ".part"
 """How names of half-written files end; they begin with a dot."""
@@ -36,7 +36,10 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
     Raises:
         DiskFullError: there was no room; `path` is as it was before.
+        UsageError: `path` is a device or a pipe, which a rename would replace for everyone (/dev/null, as root).
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UsageError(f"{path} is a device or a pipe: name a file to write")
     # No other process, thread or machine takes this name, so nothing has to be created to hold it.
     part = path.with_name(f".{path.name}.{_TOKEN}{os.getpid():x}-{next(_TURN)}{PART}")
     done = False

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bintally import files
-from bintally.errors import DiskFullError
+from bintally.errors import DiskFullError, UsageError
 
 
 @pytest.fixture
@@ -116,3 +116,12 @@ def test_what_a_killed_process_left_can_be_removed(tmp_path: Path) -> None:
 def test_sha256(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc" * 100_000)
     assert files.sha256_of(tmp_path / "a") == hashlib.sha256(b"abc" * 100_000).hexdigest()
+
+
+def test_a_device_or_pipe_is_refused_and_stays(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(UsageError, match="name a file"):
+        files.write_text(pipe, "x")
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]

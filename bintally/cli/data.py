@@ -121,11 +121,11 @@ def manifest(
 
     Example: bintally manifest bins
     """
-    from bintally.data.manifest import MANIFEST_FILE, build_manifest, write_manifest
+    from bintally.data.manifest import MANIFEST_FILE, build_manifest, check_place, write_manifest
 
-    made = build_manifest(folder, workers=workers, progress=console.Bar())
     path = to or folder / MANIFEST_FILE
-    made = write_manifest(path, made)
+    check_place(path)
+    made = write_manifest(path, build_manifest(folder, workers=workers, progress=console.Bar()))
     if as_json:
         listed = [{"photo_id": problem.photo_id, "what": problem.what} for problem in made.problems]
         console.out_json({"manifest": str(path), "photos": len(made.rows), "digest": made.digest, "problems": listed})
@@ -207,7 +207,7 @@ def split(
 
     Example: bintally split bins --to split.parquet --counts 0-5
     """
-    from bintally.data.manifest import open_manifest, write_manifest
+    from bintally.data.manifest import check_place, open_manifest, write_manifest
     from bintally.data.split import SplitSettings, split_manifest, split_report
     from bintally.settings import check_tables, fill, parse_assignments
 
@@ -215,6 +215,7 @@ def split(
     check_tables(tables, {"split": SplitSettings}, "--set")
     named = {"counts": counts, "top": top, "seed": seed, "shuffled": shuffled, "fractions": _fractions(fractions)}
     settings = fill(SplitSettings, "split", flags=tables.get("split", {}) | _given(named))
+    check_place(to)
     made = write_manifest(to, split_manifest(open_manifest(source, progress=console.Bar()), settings))
     report = split_report(made)
     if as_json:

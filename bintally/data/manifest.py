@@ -36,6 +36,7 @@ __all__ = [
     "Row",
     "SplitInfo",
     "build_manifest",
+    "check_place",
     "digest_of",
     "open_manifest",
     "ordered",
@@ -110,6 +111,13 @@ def ordered(root: Path, rows: Iterable[Row], problems: Iterable[Problem] = ()) -
     return dataclasses.replace(made, digest=digest_of(made))
 
 
+def check_place(path: Path) -> None:
+    """Raises ManifestError when `path` lies in a read-only folder: cheap, so ask before the work."""
+    if path.parent.is_dir() and not path.parent.stat().st_mode & 0o222:
+        # The superuser, hence every container, may write here all the same; who locked the folder did not mean that.
+        raise ManifestError(f"{path.parent} is read-only: name another place with --to")
+
+
 def write_manifest(path: Path, manifest: Manifest) -> Manifest:
     """Writes a manifest, whole or not at all.
 
@@ -125,6 +133,7 @@ def write_manifest(path: Path, manifest: Manifest) -> Manifest:
         ManifestError: the file cannot be written there.
         DiskFullError: there is no room.
     """
+    check_place(path)
     done = dataclasses.replace(manifest, digest=digest_of(manifest))
     folder, root = path.resolve().parent, done.root.resolve()
     head = {
@@ -294,16 +303,24 @@ def _listing(folder: Path) -> tuple[list[Path], list[Problem]]:
     paths = sorted(_photos(photos), key=lambda path: (id_order(path.stem), path.suffix))
     if not paths:
         raise ManifestError(f"{photos} holds no photos: fetch some first (`bintally fetch --help`)")
+    # File names may be bytes that are no text; an id is text.
+    odd = [path for path in paths if path.stem != _text(path.stem)]
+    paths = [path for path in paths if path not in odd]
     seen = Counter(path.stem for path in paths)
-    problems = [
+    problems = [Problem(photo_id=_text(path.stem), what="the file's name is no text: not taken") for path in odd]
+    problems += [
         Problem(photo_id=name, what=f"{number} photo files have this id: none was taken")
         for name, number in seen.items()
         if number > 1
     ]
     if records.is_dir():
         without = {path.stem for path in records.glob("*.json") if not path.name.startswith(".")} - set(seen)
-        problems += [Problem(photo_id=name, what="a record without a photo") for name in without]
+        problems += [Problem(photo_id=_text(name), what="a record without a photo") for name in without]
     return [path for path in paths if seen[path.stem] == 1], problems
+
+
+def _text(name: str) -> str:
+    return name.encode("utf-8", "replace").decode()
 
 
 def _measured(folder: Path, paths: list[Path], workers: int) -> Iterator[tuple[Row | None, list[Problem]]]:
@@ -352,15 +369,10 @@ def _measure(folder: Path, path: Path) -> tuple[Row | None, list[Problem]]:
 def _record(path: Path, name: str) -> tuple[BinRecord | None, list[Problem]]:
     try:
         record = parse_record(path.read_bytes(), name)
-        for item in record.items:
-            # JSON can spell half of a surrogate pair, which no file format for text can hold.
-            f"{item.sku}{item.asin}{item.name}".encode()
     except FileNotFoundError:
         return None, [Problem(photo_id=name, what="a photo without a record")]
     except OSError as error:
         return None, [Problem(photo_id=name, what=f"the record cannot be opened: {error.strerror}")]
     except RecordError as error:
         return None, [Problem(photo_id=name, what=str(error))]
-    except UnicodeEncodeError:
-        return None, [Problem(photo_id=name, what=f"metadata of {name} holds text that is no Unicode")]
     return record, []
