@@ -13,6 +13,8 @@ from bintally.data.draw_products import Product, which
 _DEPTHS = (0.85, 0.45, 0.08)
 """The rows that things stand in, from the back (1) to the front (0)."""
 _ROWS = {0: 0.42, 1: 0.3, 2: 0.28}  # how often things are put there
+_TRIES = 14
+_BESIDE = 4  # so many of the tries are next to or on top of the last thing of the same kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,13 +67,13 @@ class Pile:
         heights = self._heights()
         copies = [thing for thing in self.things if thing.product.number == product.number]
         target = self.hidden * float(rng.uniform(0.5, 1.6))
-        tries: list[tuple[float, Placed]] = []
-        for attempt in range(10):
-            near = copies[-1] if copies and attempt < 4 else None
-            placed = self._try(rng, product, near, heights)
-            cost = self._cost(placed, target) + float(rng.uniform(0, 0.06)) - (0.12 if near is not None else 0)
-            tries.append((cost, placed))
-        self.things.append(min(tries, key=lambda one: one[0])[1])
+        tries = [
+            self._try(rng, product, copies[-1] if copies and n < _BESIDE else None, heights) for n in range(_TRIES)
+        ]
+        costs = self._costs(tries, target) + rng.uniform(0, 0.06, _TRIES)
+        if copies:
+            costs[:_BESIDE] -= 0.25  # things of a kind are put together
+        self.things.append(tries[int(costs.argmin())])
         return self.things[-1]
 
     def _heights(self) -> NDArray[np.float64]:
@@ -140,17 +142,36 @@ class Pile:
             return pose, row, rng.uniform(8, 38) * (1 if rng.random() < 0.5 else -1)
         return pose, row, float(rng.normal(0, 7 if product.kind in SOFT else 2))
 
-    def _cost(self, new: Placed, target: float) -> float:
-        """How bad a place is: sticking out at the top, hiding too much or too little, hiding one thing nearly whole."""
+    def _costs(self, tries: list[Placed], target: float) -> NDArray[np.float64]:
+        """How bad places are: sticking out at the top, hiding too much or too little, hiding one thing nearly whole.
+
+        What hides what is reckoned by boxes; the true shares are counted when it is drawn.
+        """
         room = self.shape.hem - self.shape.top
-        above = max(0.0, self.shape.top - new.box[1]) / room
-        things = [*self.things, new]
-        shares = _hidden(things)
-        area = np.array([thing.width * thing.height for thing in things])
-        whole = float((shares * area).sum() / area.sum())
-        lost = float(np.maximum(0, shares - 0.65).sum())
-        height = max(0.0, self._floor(new.row) - new.box[3]) / room
-        return 2.5 * above + 1.6 * abs(whole - target) + 3.0 * lost + 0.15 * height
+        boxes, rows = _boxes(tries)
+        area = _areas(boxes)
+        above = np.maximum(0, self.shape.top - boxes[:, 1])
+        within = _common(boxes, np.array([[self.shape.left, self.shape.top, self.shape.right, self.shape.hem]]))[:, 0]
+        outside = 1 - np.minimum(1, within / area)
+        raised = np.array([self._floor(one.row) for one in tries]) - boxes[:, 3]
+        cost: NDArray[np.float64] = (2.5 * above + 0.15 * np.maximum(0, raised)) / room
+        if not self.things:
+            return cost + 1.6 * outside
+        old_boxes, old_rows = _boxes(self.things)
+        old_area = _areas(old_boxes)
+        rank = np.arange(len(self.things))
+        over = (old_rows[None] > old_rows[:, None]) | (
+            (old_rows[None] == old_rows[:, None]) & (rank[None] > rank[:, None])
+        )
+        covered = (_common(old_boxes, old_boxes) * over).sum(axis=1)
+        common = _common(boxes, old_boxes)
+        before = rows[:, None] >= old_rows[None]
+        old_share = np.minimum(1, (covered[None] + common * before) / old_area)
+        new_share = np.minimum(1, (common * ~before).sum(axis=1) / area + outside)
+        whole = ((old_share * old_area).sum(axis=1) + new_share * area) / (old_area.sum() + area)
+        lost = np.maximum(0, old_share - 0.5).sum(axis=1) + np.maximum(0, new_share - 0.5)
+        result: NDArray[np.float64] = cost + 1.6 * np.abs(whole - target) + 6.0 * lost
+        return result
 
 
 def drawing_order(things: list[Placed]) -> list[int]:
@@ -158,14 +179,19 @@ def drawing_order(things: list[Placed]) -> list[int]:
     return sorted(range(len(things)), key=lambda index: (things[index].row, index))
 
 
-def _hidden(things: list[Placed]) -> NDArray[np.float64]:
-    """About how much of each thing those before it hide, by their boxes; shares of at most 1."""
-    boxes = np.array([thing.box for thing in things])
-    rank = np.empty(len(things))
-    rank[drawing_order(things)] = np.arange(len(things))
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    common = np.prod(np.maximum(0, high - low), axis=2) * (rank[None] > rank[:, None])
-    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    shares: NDArray[np.float64] = np.minimum(1, common.sum(axis=1) / np.maximum(area, 1))
-    return shares
+def _boxes(things: list[Placed]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Boxes, shape (n, 4), and rows, shape (n,)."""
+    return np.array([thing.box for thing in things]), np.array([thing.row for thing in things])
+
+
+def _areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    area: NDArray[np.float64] = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return np.maximum(area, 1)
+
+
+def _common(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Area that each of the first boxes shares with each of the second: shape (n, m)."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    sides = np.maximum(0, np.minimum(first[:, None, 2:], second[None, :, 2:]) - low)
+    common: NDArray[np.float64] = sides[..., 0] * sides[..., 1]
+    return common

@@ -100,6 +100,7 @@ def lines(
 def printed(rng: np.random.Generator, product: Product, width: int, height: int) -> Image.Image:
     """A printed side: ground, blocks, stripes, a picture, words, small print, a barcode."""
     main, second, ink = product.colours
+    block = mix(main, second, 0.6)
     face = Image.new("RGB", (width, height), main)
     draw = ImageDraw.Draw(face)
     if product.kind == "carton":
@@ -112,10 +113,10 @@ def printed(rng: np.random.Generator, product: Product, width: int, height: int)
         style = int(rng.integers(5))
         if style == 0:
             at = float(rng.uniform(0.25, 0.75))
-            draw.rectangle((0, height * at, width, height), fill=second)
+            draw.rectangle((0, height * at, width, height), fill=block)
         elif style == 1:
             at = float(rng.uniform(0.2, 0.5))
-            draw.rectangle((0, 0, width * at, height), fill=second)
+            draw.rectangle((0, 0, width * at, height), fill=block)
         elif style == 2:
             step = max(width, height) / float(rng.integers(4, 9))
             for number in range(-6, 20, 2):

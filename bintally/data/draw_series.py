@@ -35,6 +35,10 @@ class DrawSettings:
         alone: share of the photos that have no sibling.
         hidden: share of the things' area that is to be hidden in bins of several things; the average comes out
             near it, a little lower because a thing alone in its bin is hidden by the bin only.
+        copies: how often the next thing put in is one more of the last, 0..1.
+        alike_sizes: how alike in size the things in all bins are, 0..1: at 0 few things are large and many small,
+            so that a bin is as full with two things as with ten; at 1 all are middling, so that fullness tells
+            the count.
         same_colours: share of the bins whose things are all of one family of colours.
         blurred: share of the photos that are heavily blurred.
         lighting: how much exposure and colour cast vary; 1 is about as much as in the originals, 0 not at all.
@@ -48,6 +52,8 @@ class DrawSettings:
     products: Annotated[int, Field(ge=20, le=999_999)] = 4_000
     alone: Annotated[float, Field(ge=0, le=1)] = 0.25
     hidden: Annotated[float, Field(ge=0, le=0.6)] = 0.22
+    copies: Annotated[float, Field(ge=0, le=1)] = 0.45
+    alike_sizes: Annotated[float, Field(ge=0, le=1)] = 0.5
     same_colours: Annotated[float, Field(ge=0, le=1)] = 0.3
     blurred: Annotated[float, Field(ge=0, le=1)] = 0.1
     lighting: Annotated[float, Field(ge=0, le=3)] = 1.0
@@ -139,13 +145,15 @@ def draw_series(settings: DrawSettings, index: int, first: int, length: int) -> 
     drawn = []
     # With many things in it, only small ones fit.
     fill = float(rng.uniform(0.8, 1.7)) * (shape.right - shape.left) * (shape.hem - shape.top) / shape.per_inch**2
+    area = (fill / max(1, *counts)) ** (1 - settings.alike_sizes)
+    area *= _MIDDLING**settings.alike_sizes
     for number, count in enumerate(counts[: settings.num_photos + 1 - first]):
         keep = count if number and count < counts[number - 1] else len(pile.things)
         if number and count == counts[number - 1]:
             keep = count - 1  # one thing was taken out and another put in
         del pile.things[max(keep, 0) :], sprites[max(keep, 0) :]
         while len(pile.things) < count:
-            product = _pick(rng, settings, family, [thing.product for thing in pile.things], fill / max(counts))
+            product = _pick(rng, settings, family, [thing.product for thing in pile.things], area)
             sprites.append(_sprite(pile.put(rng, product)))
         canvas, seen, areas = _compose(inside, front, sprites, pile.things)
         shot = _shot(rng, settings, shape, detail, light)
@@ -168,6 +176,7 @@ def draw_series(settings: DrawSettings, index: int, first: int, length: int) -> 
     return drawn
 
 
+_MIDDLING = 16.0  # square inches that a thing shows
 _HIDDEN_BY_THINGS = 0.7  # hems, walls and the photo's edge hide the rest
 
 
@@ -208,9 +217,9 @@ def _pick(
     rng: np.random.Generator, settings: DrawSettings, family: Family | None, there: list[Product], area: float
 ) -> Product:
     """The next thing to put in: often one more of what was put in last, else something of about the right size."""
-    if there and rng.random() < 0.45 and _face_area(there[-1]) < 1.8 * area:
+    if there and rng.random() < settings.copies and _face_area(there[-1]) < 1.8 * area:
         return there[-1]
-    drawn = (make_product(settings.seed, int(number)) for number in rng.integers(settings.products, size=6))
+    drawn = (make_product(settings.seed, int(number)) for number in rng.integers(settings.products, size=8))
 
     def misfit(product: Product) -> float:
         return abs(math.log(_face_area(product) / area)) + (1.5 if family and product.family != family else 0)
