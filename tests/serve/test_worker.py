@@ -30,11 +30,10 @@ def test_an_address_that_is_taken_is_one_clear_line() -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_model_that_is_not_fit_ends_it_with_one_line(tmp_path: Path, workers: int) -> None:
-    with pytest.raises(AssertionError, match="is no model folder"):
-        (tmp_path / "model").mkdir()
-        (tmp_path / "model" / "model.txt").write_text("nonsense")
-        with serving(tmp_path, workers=workers):
-            pass
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.txt").write_text("nonsense")
+    with pytest.raises(AssertionError, match="is no model folder"), serving(tmp_path, workers=workers):
+        pass
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
