@@ -52,7 +52,7 @@ def pillow_draft(data: bytes) -> Square:
 
 
 def fast_dct(data: bytes) -> Square:
-    """simplejpeg with its less exact transforms."""
+    """The decoder of ours with its less exact transforms."""
     rgb = simplejpeg.decode_jpeg(data, "RGB", fastdct=True, fastupsample=True, min_height=SIZE, min_width=SIZE)
     return pixels.to_square(rgb, SIZE)
 

@@ -128,6 +128,12 @@ def count(
     level: Annotated[
         float, typer.Option(help="Probability that the range of counts is to hold.", min=0.01, max=1)
     ] = 0.9,
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write each photo with a heat map of what speaks for its count here. Exported models only."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line and photo.")] = False,
 ) -> None:
     """Count the items in photos: the likeliest count, and the shortest range that holds 90 %.
@@ -140,12 +146,16 @@ def count(
     if not found:
         raise UsageError(f"no .jpg, .jpeg or .png file in {', '.join(map(str, photos))}")
     counter = _counter(model)
+    if explain is not None:
+        _check_explains(counter, model, explain)
     rows: list[list[str]] = []
     faults: list[str] = []
     num_read = 0
     for path, answer, seconds in _counted(counter, found):
         line = _answer_json(path, answer, level) | {"model_id": counter.model_id, "ms": round(1000 * seconds, 1)}
         num_read += "count" in line
+        if explain is not None and "count" in line:
+            line["heat_map"] = str(_write_heat(counter, path, explain))
         if as_json:
             console.out_json(line, indent=None)
         elif "count" in line:
@@ -203,6 +213,27 @@ def _counted(counter: "Counter", paths: Sequence[Path]) -> "Iterator[tuple[Path,
         answers = faults | dict(zip(data, counter.count(list(data.values())), strict=True))
         each = (time.perf_counter() - began) / len(some)
         yield from ((path, answers[path], each) for path in some)
+
+
+def _check_explains(counter: "Counter", model: Path, to: Path) -> None:
+    if not hasattr(counter, "explain"):
+        raise UsageError(f"--explain needs an exported model: `bintally export {model} --to DIR`, then --model DIR")
+    if to.exists() and not to.is_dir():
+        raise UsageError(f"--explain {to}: that is a file; name a folder")
+
+
+def _write_heat(counter: Any, path: Path, to: Path) -> Path:
+    from bintally.files import write_bytes
+    from bintally.heatmap import overlay_png
+    from bintally.pixels import decode
+
+    data = path.read_bytes()
+    _, heat = counter.explain(data)
+    # Two photos of one name in two folders keep apart.
+    name = "-".join(part for part in path.with_suffix(".png").parts[-3:] if part not in {"/", "..", "."})
+    written = to / name
+    write_bytes(written, overlay_png(decode(data), heat), durable=False)
+    return written
 
 
 def _answer_json(path: Path, answer: "Answer", level: float) -> dict[str, Any]:

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,12 @@ import openvino
 import pytest
 
 from bintally import pixels
-from bintally.card import ModelCard, read_card, write_card
+from bintally.card import read_card, write_card
 from bintally.counts import CountDistribution, CountRange, Unreadable, distribution_of
 from bintally.errors import ModelError, UnreadablePhotoError
 from bintally.files import sha256_of
 from bintally.serve.engine import Engine, EngineSettings, _Turns
+from tests.model_folder import make_model
 
 TWO = EngineSettings(threads=2)
 
@@ -70,9 +70,7 @@ def test_order_is_kept_and_the_unreadable_are_values(engine: Engine, photos: lis
     assert engine.count([]) == []
 
 
-def test_classes_start_at_the_lowest_count(
-    tmp_path: Path, photos: list[bytes], make_model: Callable[..., ModelCard]
-) -> None:
+def test_classes_start_at_the_lowest_count(tmp_path: Path, photos: list[bytes]) -> None:
     make_model(tmp_path / "m", counts=CountRange(lowest=1, highest=4, open_ended=True), open_mean=5.5)
     engine = Engine.load(tmp_path / "m", settings=TWO)
     (answer,) = engine.count(photos[:1])
