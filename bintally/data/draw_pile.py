@@ -169,8 +169,10 @@ class Pile:
         old_share = np.minimum(1, (covered[None] + common * before) / old_area)
         new_share = np.minimum(1, (common * ~before).sum(axis=1) / area + outside)
         whole = ((old_share * old_area).sum(axis=1) + new_share * area) / (old_area.sum() + area)
-        lost = np.maximum(0, old_share - 0.5).sum(axis=1) + np.maximum(0, new_share - 0.5)
-        result: NDArray[np.float64] = cost + 1.6 * np.abs(whole - target) + 6.0 * lost
+        # Things hidden for the most part are rare, unless much is to be hidden.
+        most = 0.5 + max(0.0, self.hidden - 0.2)
+        lost = np.maximum(0, old_share - most).sum(axis=1) + np.maximum(0, new_share - most)
+        result: NDArray[np.float64] = cost + 2.5 * np.abs(whole - target) + 6.0 * lost
         return result
 
 

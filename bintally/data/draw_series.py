@@ -139,7 +139,7 @@ def draw_series(settings: DrawSettings, index: int, first: int, length: int) -> 
     shape = make_shape(rng, settings.size * detail, max(counts))
     inside, front = paint_inside(rng, shape), paint_front(rng, shape)
     family = _family(rng, settings)
-    pile = Pile(shape, settings.hidden * _HIDDEN_BY_THINGS)
+    pile = Pile(shape, settings.hidden)
     light = _light(rng, settings)
     sprites: list[_Sprite] = []
     drawn = []
@@ -177,7 +177,6 @@ def draw_series(settings: DrawSettings, index: int, first: int, length: int) -> 
 
 
 _MIDDLING = 16.0  # square inches that a thing shows
-_HIDDEN_BY_THINGS = 0.7  # hems, walls and the photo's edge hide the rest
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,9 +49,12 @@ def test_front_rows_are_drawn_last() -> None:
     assert [things[index].row for index in order] == sorted(thing.row for thing in things)
 
 
-def test_copies_lie_the_same_way() -> None:
+def test_copies_are_put_together() -> None:
     rng = np.random.default_rng(1)
-    pile = Pile(make_shape(rng, 250, 4), 0.2)
-    product = next(one for one in (make_product(0, number) for number in range(400)) if one.kind == "book")
-    poses = [pile.put(rng, product).pose for _ in range(4)]
-    assert max(poses.count(pose) for pose in poses) >= 3
+    product = next(one for one in (make_product(0, number) for number in range(400)) if one.kind == "case")
+    same = []
+    for _ in range(8):
+        pile = Pile(make_shape(rng, 250, 4), 0.2)
+        poses = [pile.put(rng, product).pose for _ in range(4)]
+        same.append(max(poses.count(pose) for pose in poses))
+    assert np.mean(same) >= 3
