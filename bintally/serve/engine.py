@@ -175,7 +175,8 @@ class Engine:
         return self._distribution(logits)
 
     def _square(self, photo: bytes) -> NDArray[np.uint8]:
-        return pixels.read_square(photo, self.card.pixels.size, max_pixels=self._settings.max_pixels)
+        with self._turns.beside():
+            return pixels.read_square(photo, self.card.pixels.size, max_pixels=self._settings.max_pixels)
 
     def _decode(self, photos: Sequence[bytes]) -> list[Callable[[], NDArray[np.uint8] | Unreadable]]:
         return [self._decoders.submit(self.read, photo).result for photo in photos]
@@ -241,18 +242,33 @@ class _Network:
 
 
 class _Turns:
-    """Lets one photo have all cores when it comes alone, and everybody share them otherwise; never both."""
+    """Lets one photo have all cores when it comes alone, and everybody share them otherwise; never both.
+
+    Who decodes beside has a core too: then nobody is alone.
+    """
 
     def __init__(self) -> None:
         self._change = threading.Condition()
         self._sharing = 0
+        self._beside = 0
         self._alone = False
+
+    @contextlib.contextmanager
+    def beside(self) -> Iterator[None]:
+        """Work that needs no turn, but a core."""
+        with self._change:
+            self._beside += 1
+        try:
+            yield
+        finally:
+            with self._change:
+                self._beside -= 1
 
     @contextlib.contextmanager
     def turn(self, *, lone: bool) -> Iterator[bool]:
         """Waits for a turn; gives whether all cores belong to the caller."""
         with self._change:
-            alone = lone and not self._sharing and not self._alone
+            alone = lone and not self._sharing and not self._beside and not self._alone
             while self._alone:
                 self._change.wait()
             if alone:

@@ -137,6 +137,10 @@ def test_one_alone_gets_all_and_others_share() -> None:
         assert not alone
         with turns.turn(lone=True) as second:
             assert not second
+    with turns.beside(), turns.turn(lone=True) as alone:
+        assert not alone
+    with turns.turn(lone=True) as alone:
+        assert alone
 
 
 def _enter(turns: _Turns, came: list[bool]) -> None:
