@@ -329,4 +329,4 @@ def test_real_photos(abid: Path, tmp_path: Path) -> None:
     assert built.problems == ()
     written = write_manifest(tmp_path / "m.parquet", built)
     assert read_manifest(tmp_path / "m.parquet") == written
-    assert took < 120
+    assert took < 300  # about 23 s of processor time over all cores; the machine may be shared
