@@ -163,7 +163,7 @@ def _records(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _sizes(rows: Sequence[Row]) -> dict[str, Any]:
-    common = Counter((row.photo.width, row.photo.height) for row in rows).most_common(500)
+    common = Counter((row.photo.width, row.photo.height) for row in rows).most_common(5_000)
     return {
         "width": _spread([row.photo.width for row in rows]),
         "height": _spread([row.photo.height for row in rows]),
