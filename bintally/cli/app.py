@@ -9,7 +9,7 @@ import typer
 
 from bintally import __version__
 from bintally.cli import console, data, demo, learn, serve, watch
-from bintally.errors import BintallyError
+from bintally.errors import BintallyError, MissingExtraError
 
 app = typer.Typer(
     name="bintally",
@@ -23,6 +23,19 @@ app = typer.Typer(
 )
 for room in (data, learn, watch, serve, demo):
     app.add_typer(room.commands)
+
+EXTRAS = {
+    **dict.fromkeys(("obstore", "pyarrow", "imagehash"), "data"),
+    **dict.fromkeys(("matplotlib", "jinja2"), "report"),
+    **dict.fromkeys(("torch", "lightning_fabric", "transformers", "safetensors", "huggingface_hub"), "train"),
+    **dict.fromkeys(("onnx", "onnxscript", "onnxruntime", "nncf"), "export"),
+    **dict.fromkeys(("fastapi", "starlette", "uvicorn", "prometheus_client", "multipart", "structlog"), "serve"),
+    "openvino": "count",
+    "optuna": "tune",
+    "psutil": "profile",
+    "boto3": "cloud",
+}
+"""Which extra brings a library: what a verb that lacks it tells its user to install."""
 
 
 @app.callback(invoke_without_command=True)
@@ -57,6 +70,9 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
     except Exception as error:  # noqa: BLE001 - the last resort: a mistake of ours is still told in one line
+        missing = (error.name or "").split(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+        if missing in EXTRAS:
+            _fail(str(MissingExtraError(missing, EXTRAS[missing])), 1)
         if os.environ.get("BINTALLY_DEBUG"):
             traceback.print_exc()
         _fail(
