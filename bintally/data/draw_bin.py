@@ -234,12 +234,26 @@ def _frame(rng: np.random.Generator, shape: BinShape) -> Image.Image:
         y = height * float(rng.uniform(0.4, 0.65))
         rope = (0, y, width * 0.5, y + height * rng.normal(0, 0.02), width, y + height * rng.normal(0, 0.03))
         draw.line(rope, fill=(*_dim(0.98), 255), width=max(2, height // 70))
+    if rng.random() < 0.08:
+        _hook(draw, width, height * float(rng.uniform(0.4, 0.75)), height * float(rng.normal(0, 0.05)))
     values = np.asarray(frame, dtype=np.float32)
     values = values * np.append(np.ones(3, dtype=np.float32), 0)  # the fabric is not flat; what it hides stays
     values[..., :3] *= (1 + 0.045 * soft_noise(rng, width, height, 6))[..., None]
     shaded = Image.fromarray(np.clip(values[..., :3], 0, 255).astype(np.uint8)).convert("RGBA")
     shaded.putalpha(frame.getchannel("A"))
     return shaded
+
+
+def _hook(draw: ImageDraw.ImageDraw, width: int, y: float, fall: float) -> None:
+    """The metal rod and eye that braces some pods, straight across the picture."""
+    thick = max(3, width // 38)
+    draw.line((0, y, width * 0.45, y + fall * 0.45), fill=(74, 70, 70, 255), width=thick)
+    draw.line((width * 0.5, y + fall * 0.5, width, y + fall), fill=(150, 146, 144, 255), width=thick)
+    draw.line(
+        (width * 0.5, y + fall * 0.5 - 1, width, y + fall - 1), fill=(206, 202, 198, 255), width=max(1, thick // 3)
+    )
+    eye = (width * 0.4, y + fall * 0.5 - thick * 1.2, width * 0.54, y + fall * 0.5 + thick * 1.2)
+    draw.ellipse(eye, outline=(176, 172, 168, 255), width=max(2, thick // 2))
 
 
 def _label(rng: np.random.Generator, width: float) -> Image.Image:
