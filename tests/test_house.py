@@ -131,3 +131,15 @@ def test_every_module_has_its_tests() -> None:
         room = room_of(path)
         folder = tests if room == "root" else tests / room
         assert (folder / f"test_{path.stem}.py").is_file(), f"no tests for {path.relative_to(PACKAGE)}"
+
+
+def test_nothing_calls_home() -> None:
+    code = (
+        "import sys, bintally, openvino, nncf\n"
+        "forks = []\n"
+        "sys.addaudithook(lambda event, _: forks.append(event) if event in {'os.fork', 'socket.connect'} else None)\n"
+        "openvino.Core(); import time; time.sleep(0.2)\n"
+        "sys.exit(f'{forks}' if forks or sys.modules.get('openvino_telemetry') else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

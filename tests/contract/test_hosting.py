@@ -16,7 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.serve.conftest import _make_model, photo
+from tests.model_folder import make_model
+from tests.model_folder import make_photo as photo
 from tests.serve.stand_in import ROOT, Server, free_port
 
 JPEG = {"content-type": "image/jpeg"}
@@ -45,7 +46,7 @@ def container(opt_ml: Path, **environ: str) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def opt_ml(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("opt-ml")
-    _make_model(root / "model")
+    make_model(root / "model")
     for path in (root / "model").iterdir():
         path.chmod(0o444)
     (root / "model").chmod(0o555)  # the model folder may be read-only
