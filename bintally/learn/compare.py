@@ -11,8 +11,9 @@ from pydantic import Field
 
 from bintally import resampling, scores
 from bintally.card import read_card
+from bintally.data.manifest import Part
 from bintally.errors import RunError
-from bintally.learn.evaluate import EVALUATION_FOLDER, PREDICTIONS_FILE
+from bintally.learn.evaluate import PREDICTIONS_FILE, evaluation_folder
 
 FIGURES: dict[str, Literal["higher", "lower"]] = {
     "accuracy": "higher",
@@ -94,12 +95,14 @@ def _better(difference: resampling.Interval, wish: Literal["higher", "lower"]) -
     return "first" if (difference.value > 0) == (wish == "higher") else "second"
 
 
-def _read(folder: Path, part: str) -> dict[str, dict[str, Any]]:
-    path = folder / EVALUATION_FOLDER / PREDICTIONS_FILE
+def _read(folder: Path, part: Part) -> dict[str, dict[str, Any]]:
+    path = evaluation_folder(folder, part) / PREDICTIONS_FILE
     try:
         table = pq.read_table(path, columns=["photo_id", "part", "group", "label", "probabilities"])
     except FileNotFoundError as error:
-        raise RunError(f"{folder} has no predictions: run `bintally evaluate {folder}` first") from error
+        raise RunError(
+            f"{folder} has no predictions: run `bintally evaluate {folder} --part {part}` first"
+        ) from error
     except (OSError, pa.ArrowException) as error:
         raise RunError(f"{path} cannot be read: run `bintally evaluate {folder}` again") from error
     rows = {row["photo_id"]: row for row in table.to_pylist() if row["part"] == part}

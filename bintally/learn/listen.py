@@ -38,8 +38,14 @@ class Listener:
     def on_start(self, start: Start) -> None:
         """Before the first step of this process."""
 
+    def on_loaded(self, step: int) -> None:
+        """The loader has given the step's batch; nothing of it is on the device yet."""
+
     def on_batch(self, step: int, photos: Tensor, classes: Tensor) -> None:
         """The batch is there, (N, 3, size, size) and (N,), and the forward pass begins."""
+
+    def on_forward(self, step: int) -> None:
+        """Logits and loss are there, the loss is a finite number, and the backward pass begins."""
 
     def on_backward(self, step: int) -> None:
         """Gradients are there; the weights are as they were."""

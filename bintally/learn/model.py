@@ -3,7 +3,7 @@
 import contextlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -95,6 +95,22 @@ class CountModel(nn.Module):
     def frozen_parts(self) -> list[nn.Module]:
         """The backbone's parts that are frozen, in order, from the stem on."""
         return _parts(self.backbone)[: self.num_frozen]
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """The state dict without the frozen parts, which stay as they were pretrained."""
+        frozen = {id(part) for part in self.frozen_parts}
+        prefixes = tuple(f"{name}." for name, module in self.named_modules() if id(module) in frozen)
+        return {name: value for name, value in self.state_dict().items() if not name.startswith(prefixes)}
+
+    def load_trained_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes what `trained_state` gave.
+
+        Raises:
+            RuntimeError: it is of another network, or of other frozen parts.
+        """
+        if state.keys() != self.trained_state().keys():
+            raise RuntimeError("the weights are those of another network")
+        self.load_state_dict(state, strict=False)
 
     def frozen_features(self, x_NCHW: Tensor) -> Tensor:
         """What the frozen parts make of normalised photos; the photos themselves when nothing is frozen."""

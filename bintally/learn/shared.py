@@ -21,11 +21,12 @@ class Shared:
     Args:
         data: the photos.
         several: whether more than one training is to come: then keeping activations always pays.
+        photos: what reads photos; a profiler's keeps time.
     """
 
-    def __init__(self, data: TrainingData, *, several: bool = False) -> None:
+    def __init__(self, data: TrainingData, *, several: bool = False, photos: type[Photos] = Photos) -> None:
         self.data = data
-        self._several = several
+        self._several, self._photos = several, photos
         self._parts: dict[PixelSpec, tuple[Part, Part]] = {}
         self._backbones: dict[str, nn.Module] = {}
         self._kept: dict[object, Kept | None] = {}
@@ -34,9 +35,9 @@ class Shared:
         """Photos to learn from and to validate on, in the recipe's size."""
         if recipe.pixels not in self._parts:
             settings, spec, data = recipe.train, recipe.pixels, self.data
-            training = Photos(data.train_paths, spec, cache_mb=settings.cache_mb, workers=settings.workers)
+            training = self._photos(data.train_paths, spec, cache_mb=settings.cache_mb, workers=settings.workers)
             left = max(0, settings.cache_mb - (training.num_bytes >> 20))
-            validation = Photos(data.validation_paths, spec, cache_mb=left, workers=settings.workers)
+            validation = self._photos(data.validation_paths, spec, cache_mb=left, workers=settings.workers)
             self._parts[spec] = (
                 Part(photos=training, sha256s=data.train_sha256s),
                 Part(photos=validation, sha256s=data.validation_sha256s),

@@ -235,7 +235,7 @@ class _Training:
         checkpoint = run / run_folder.CHECKPOINT if run else None
         if checkpoint and checkpoint.exists():
             weights, optimizer_state, values = load_checkpoint(checkpoint)
-            self.model.load_state_dict(weights)
+            self.model.load_trained_state(weights)
             self.state = _State(**values)
             progress.message(f"goes on from epoch {self.state.epoch + 1}, step {self.state.step + 1}")
         optimizer = make_optimizer(self.model, settings)
@@ -295,8 +295,10 @@ class _Training:
 
     def _step(self, photos: _Input, classes: NDArray[np.int64]) -> None:
         state, settings, fabric = self.state, self.settings, self.fabric
-        x, y = self._input(photos), torch.from_numpy(classes).to(fabric.device)
         number = self._done + 1
+        for listener in self.listeners:
+            listener.on_loaded(number)
+        x, y = self._input(photos), torch.from_numpy(classes).to(fabric.device)
         for listener in self.listeners:
             listener.on_batch(number, x, y)
         # Dropout's luck is the step's: a run that goes on draws what it would have drawn.
@@ -319,6 +321,8 @@ class _Training:
                 f"the loss is {loss_value} at epoch {state.epoch + 1}, step {state.step + 1}: lower train.head_lr and "
                 "train.backbone_lr, or set train.precision to 32-true; then train with --restart"
             )
+        for listener in self.listeners:
+            listener.on_forward(number)
         fabric.backward(loss)
         for listener in self.listeners:
             listener.on_backward(number)
@@ -454,7 +458,7 @@ class _Training:
             return
         save_checkpoint(
             self.run / run_folder.CHECKPOINT,
-            self.model.state_dict(),
+            self.model.trained_state(),
             self.optimizer.state_dict(),
             dataclasses.asdict(self.state),
         )

@@ -375,7 +375,7 @@ def _claim(task: Task) -> None:
     """Makes the folder this tuning's, or checks that it is."""
     folder, manifest = task.folder, read_manifest(task.manifest)
     asked = {
-        "recipe": task.recipe.tables(),
+        "recipe": {name: keys for name, keys in task.recipe.tables().items() if name != "keep"},
         "space": [settings.as_dict(one) for one in task.space.dimensions],
         "settings": {k: v for k, v in settings.as_dict(task.settings).items() if k not in _MAY_CHANGE},
         "manifest_digest": manifest.digest or digest_of(manifest),

@@ -97,7 +97,7 @@ def test_a_run_without_predictions_says_what_to_do(make_run: MakeRun, tmp_path: 
     run = make_run("a", skill=1.0, part="validation")
     with pytest.raises(RunError, match=r"bintally evaluate .*a --part test"):
         compare(run, run, CompareSettings())
-    with pytest.raises(RunError, match="has no predictions: run `bintally evaluate"):
+    with pytest.raises(RunError, match=r"has no predictions: run `bintally evaluate .* --part validation"):
         compare(run, tmp_path / "none", CompareSettings(part="validation"))
     (run / "evaluation" / "predictions.parquet").write_bytes(b"PAR1")
     with pytest.raises(RunError, match="cannot be read"):
