@@ -1,0 +1,49 @@
+"""How weights move: groups and the learning rate's course."""
+
+import pytest
+
+from bintally.counts import CountRange
+from bintally.learn.model import ModelSettings, build_model
+from bintally.learn.optim import make_optimizer, rate_factor
+from bintally.learn.recipe import TrainSettings
+
+
+def test_courses() -> None:
+    def course(schedule: str, warmup: float = 0.0) -> list[float]:
+        return [rate_factor(step, 100, schedule, warmup) for step in range(100)]  # type: ignore[arg-type]
+
+    assert course("constant") == [1.0] * 100
+    warm = course("constant", 0.1)
+    assert warm[:10] == pytest.approx([(k + 1) / 10 for k in range(10)])
+    assert set(warm[10:]) == {1.0}
+    cosine = course("cosine")
+    assert cosine[0] == 1.0
+    assert cosine[50] == pytest.approx(0.5)
+    assert cosine == sorted(cosine, reverse=True)
+    assert 0 < cosine[-1] < 0.001
+    cycle = course("one-cycle")
+    assert cycle[0] == pytest.approx(1 / 25, abs=0.01)
+    assert max(cycle) == 1.0
+    assert cycle.index(1.0) == 29
+    assert cycle[-1] < 0.001
+    assert all(0 < one <= 1 for one in [*cycle, *course("one-cycle", 0.5), *course("cosine", 0.2)])
+
+
+def test_short_trainings_have_a_course_too() -> None:
+    for schedule in ("constant", "cosine", "one-cycle"):
+        for total in (1, 2, 3):
+            factors = [rate_factor(step, total, schedule, 0.1) for step in range(total)]  # type: ignore[arg-type]
+            assert all(0 < one <= 1 for one in factors)
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw", "sgd"])
+def test_head_and_backbone_have_their_rates_and_norms_no_decay(kind: str) -> None:
+    model = build_model(ModelSettings(backbone="tiny"), CountRange())
+    settings = TrainSettings(optimizer=kind, head_lr=0.5, backbone_lr=0.25, weight_decay=0.1)  # type: ignore[arg-type]
+    groups = make_optimizer(model, settings).param_groups
+    by_id = {id(p): group for group in groups for p in group["params"]}
+    assert len(by_id) == sum(p.requires_grad for p in model.parameters())
+    for name, p in model.named_parameters():
+        group = by_id[id(p)]
+        assert group["lr"] == group["peak_lr"] == (0.5 if name.startswith("head") else 0.25)
+        assert group["weight_decay"] == (0.1 if p.ndim > 1 else 0.0)
