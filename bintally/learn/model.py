@@ -84,11 +84,16 @@ class CountModel(nn.Module):
 
     def train(self, mode: bool = True) -> "CountModel":
         """Training or evaluation mode; frozen parts stay in evaluation mode."""
-        super().train(mode)
-        if self.num_frozen:
+        trained = _parts(self.backbone)[self.num_frozen :]
+        if not self.num_frozen:
+            return super().train(mode)
+        self.training = mode
+        self.dropout.train(mode)
+        self.head.train(mode)
+        if trained or self.backbone.training:  # setting hundreds of modules takes longer than a step of a head alone
             self.backbone.train(False)
-            for part in _parts(self.backbone)[self.num_frozen :]:
-                part.train(mode)
+        for part in trained:
+            part.train(mode)
         return self
 
     @property
@@ -127,7 +132,9 @@ class CountModel(nn.Module):
 
     def logits_of(self, h_NCHW: Tensor) -> Tensor:
         """Logits (N, num_classes) from the last feature map."""
-        return _tensor(self.head(self.dropout(h_NCHW.mean(dim=(2, 3)))))
+        # Pooled features that were kept come as a map of one pixel: the mean of it is itself, but takes its time.
+        pooled = h_NCHW.flatten(1) if h_NCHW.shape[2:] == (1, 1) else h_NCHW.mean(dim=(2, 3))
+        return _tensor(self.head(self.dropout(pooled)))
 
     def from_frozen(self, h_NCHW: Tensor) -> Tensor:
         """Logits (N, num_classes) from what `frozen_features` gave, now or long ago."""

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from bintally.learn.device import make_fabric
 from bintally.learn.frozen import Kept
 from bintally.learn.kept import Part, keep_parts, views_of
 from bintally.learn.loader import Photos
@@ -30,6 +32,7 @@ class Shared:
         self._parts: dict[PixelSpec, tuple[Part, Part]] = {}
         self._backbones: dict[str, nn.Module] = {}
         self._kept: dict[object, Kept | None] = {}
+        self._fabrics: dict[object, Fabric] = {}
 
     def parts(self, recipe: Recipe) -> tuple[Part, Part]:
         """Photos to learn from and to validate on, in the recipe's size."""
@@ -43,6 +46,13 @@ class Shared:
                 Part(photos=validation, sha256s=data.validation_sha256s),
             )
         return self._parts[recipe.pixels]
+
+    def fabric(self, recipe: Recipe) -> Fabric:
+        """Where and how exactly to compute; the same one for the same settings, as it takes a while to make."""
+        key = (recipe.train.device, recipe.train.processes, recipe.train.precision)
+        if key not in self._fabrics:
+            self._fabrics[key] = make_fabric(recipe.train)
+        return self._fabrics[key]
 
     def model(self, recipe: Recipe) -> CountModel:
         """A new model, from the recipe's seed; with a backbone that is frozen as a whole, that is the same one."""

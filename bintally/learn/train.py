@@ -191,7 +191,7 @@ def try_out(shared: Shared, recipe: Recipe, *, listeners: Sequence[Listener] = (
     """
     if recipe.train.processes > 1:
         raise SettingsError("trials train in one process each: leave train.processes at 1")
-    fabric = make_fabric(recipe.train)
+    fabric = shared.fabric(recipe)
     with torch.random.fork_rng(devices=[]), Threads(recipe.train.threads), stop_signals() as stop:
         training = _Training(fabric, shared, None, recipe, "", listeners, Silent(), stop)
         try:
@@ -302,7 +302,7 @@ class _Training:
         for listener in self.listeners:
             listener.on_batch(number, x, y)
         # Dropout's luck is the step's: a run that goes on draws what it would have drawn.
-        torch.manual_seed((settings.seed << 24) + number * fabric.world_size + fabric.global_rank)
+        self._seed((settings.seed << 24) + number * fabric.world_size + fabric.global_rank)
         factor = rate_factor(number - 1, settings.epochs * self.batches.steps, settings.schedule, settings.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
@@ -417,6 +417,12 @@ class _Training:
     @property
     def _done(self) -> int:
         return self.state.epoch * self.batches.steps + self.state.step
+
+    def _seed(self, seed: int) -> None:
+        # As torch.manual_seed, which takes a millisecond to note for devices that are not there.
+        torch.default_generator.manual_seed(seed)
+        if self.fabric.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def _frozen_features(self, photos: Tensor) -> Tensor:
         with self.fabric.autocast():
