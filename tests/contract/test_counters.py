@@ -179,6 +179,9 @@ def test_answers_follow_the_card(kind: Kind) -> None:
 def test_other_weights_have_another_id_and_the_same_ones_the_same(kind: Kind) -> None:
     ids = [kind.load(folder).model_id for folder in (kind.folder, kind.folder, kind.other)]
     assert ids[0] == ids[1] != ids[2]
-    code = "import sys; from pathlib import Path; from bintally.card import read_card; print(read_card(Path(sys.argv[1])).model_id)"
+    code = (
+        "import sys; from pathlib import Path; from bintally.card import read_card;"
+        "print(read_card(Path(sys.argv[1])).model_id)"
+    )
     told = subprocess.run([sys.executable, "-c", code, kind.folder], check=True, capture_output=True, text=True)
     assert told.stdout.strip() == ids[0]

@@ -89,6 +89,12 @@ def squares_manifest(
     return write_manifest(folder / "split.parquet", made)
 
 
+@pytest.fixture(scope="session")
+def make_squares() -> MakeManifest:
+    """`squares_manifest` itself."""
+    return squares_manifest
+
+
 @pytest.fixture
 def make_manifest(tmp_path: Path) -> MakeManifest:
     """`squares_manifest` in this test's folder."""

@@ -267,15 +267,22 @@ def environment() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "BINTALLY_PLAIN": "1"}
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, make_squares: MakeManifest) -> Path:
+    """A folder with photos, their split, and a run of the command below that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    make_squares(folder / "photos", num=60)
+    verb = command(folder / "photos" / "split.parquet", folder / "run", "--epochs", "12")
+    subprocess.run(verb, check=True, env=environment(), capture_output=True)
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_the_same_command_goes_on_after_a_kill(
-    make_manifest: MakeManifest, tmp_path: Path, number: signal.Signals, code: int
+    whole: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    make_manifest(num=60)
-    split, epochs = tmp_path / "photos" / "split.parquet", ("--epochs", "12")
-    subprocess.run(command(split, tmp_path / "whole", *epochs), check=True, env=environment(), capture_output=True)
-    verb = command(split, tmp_path / "killed", *epochs)
+    verb = command(whole / "photos" / "split.parquet", tmp_path / "killed", "--epochs", "12")
     started = subprocess.Popen(verb, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         deadline = time.monotonic() + 120
@@ -292,9 +299,9 @@ def test_the_same_command_goes_on_after_a_kill(
         assert b"Traceback" not in told
     assert json.loads((tmp_path / "killed" / "run.json").read_text())["status"] != "finished"
     subprocess.run(verb, check=True, env=environment(), capture_output=True)
-    whole, killed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
-    assert same_bits(whole, killed)
-    assert read_card(tmp_path / "whole").model_id == read_card(tmp_path / "killed").model_id
+    runs = (whole / "run", tmp_path / "killed")
+    assert same_bits(*(load_file(run / "model.safetensors") for run in runs))
+    assert len({read_card(run).model_id for run in runs}) == 1
 
 
 @pytest.mark.slow
