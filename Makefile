@@ -33,7 +33,7 @@ format: $(VENV)/.installed-dev  ## Put the code into its one form.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.installed-dev  ## Every benchmark, each one table of ratios; ARGS=name for one.
+bench: $(VENV)/.installed-dev $(VENV)/.installed-bench  ## Every benchmark, each one table of ratios; ARGS=name for one.
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## Remove what make made.
