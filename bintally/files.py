@@ -44,7 +44,8 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     part = path.with_name(f".{path.name}.{_TOKEN}{os.getpid():x}-{next(_TURN)}{PART}")
     done = False
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
         yield part
         if durable:
             with part.open("rb") as written:

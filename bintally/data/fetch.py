@@ -43,7 +43,7 @@ class FetchSettings:
 
     Attributes:
         in_flight: how many requests are under way at once.
-        checkers: threads that decode photos and write files; 0 takes one a core.
+        checkers: threads that decode photos; 0 takes one a core.
         give_up_after: stop when so many objects in a row could not be had for reasons other than being missing.
     """
 
@@ -118,6 +118,9 @@ class _Fetch:
         self._settings = settings
         self._progress = progress
         self._tally = _Tally()
+        # Asked of the disk once: to ask for every photo costs more than to fetch it from a near store.
+        folders = [part for part in (PHOTO_FOLDER, METADATA_FOLDER) if (folder / part).is_dir()]
+        self._there = {f"{part}/{entry.name}" for part in folders for entry in os.scandir(folder / part)}
         self._told, self._untold = time.monotonic(), 0
 
     async def all(self, choice: Choice, named: tuple[list[str], dict[str, int]] | None) -> FetchReport:
@@ -227,7 +230,7 @@ class _Fetch:
         loop = asyncio.get_running_loop()
         wanted = [what for what in WHAT if not self._is_whole(name_of(photo_id, what))]
         # Files of unknown origin under the right name: whole ones are as good as ours.
-        strays = [what for what in wanted if (self._folder / name_of(photo_id, what)).is_file()]
+        strays = [what for what in wanted if name_of(photo_id, what) in self._there]
         if strays:
             good = await loop.run_in_executor(pool, self._adopt, photo_id, strays)
             wanted = [what for what in wanted if what not in good]
@@ -248,10 +251,8 @@ class _Fetch:
             else:
                 got.append((what, answer))
         if got:
-            bad, kept = await loop.run_in_executor(pool, self._keep, photo_id, got)
-            problems += bad
-            self._tally.num_objects += len(kept)
-            self._tally.num_bytes += sum(size for _, size in kept)
+            wrong = await loop.run_in_executor(pool, _wrong, photo_id, got)
+            problems += self._kept(photo_id, got, wrong)
         self._tally.problems += problems
         self._tally.fetched += not problems
 
@@ -276,39 +277,30 @@ class _Fetch:
         return data
 
     def _is_whole(self, name: str) -> bool:
-        size = self._journal.sizes.get(name)
-        if size is None:
+        if name not in self._there or name not in self._journal.sizes:
             return False
-        try:
-            return (self._folder / name).stat().st_size == size
-        except OSError:
-            return False
+        return (self._folder / name).stat().st_size == self._journal.sizes[name]
 
     def _adopt(self, photo_id: str, strays: list[What]) -> list[What]:
         """In a thread: which of these files are whole. They are noted as ours."""
-        good: list[What] = []
-        for what in strays:
-            name = name_of(photo_id, what)
-            data = (self._folder / name).read_bytes()
-            try:
-                check(photo_id, what, data)
-            except (UnreadablePhotoError, RecordError):
-                continue
-            self._journal.whole((name, len(data)))
-            good.append(what)
-        return good
+        found = [(what, (self._folder / name_of(photo_id, what)).read_bytes()) for what in strays]
+        wrong = _wrong(photo_id, found)
+        good = [(what, len(data)) for what, data in found if what not in wrong]
+        self._journal.whole(*((name_of(photo_id, what), size) for what, size in good))
+        return [what for what, _ in good]
 
-    def _keep(self, photo_id: str, got: list[tuple[What, bytes]]) -> tuple[list[Problem], list[tuple[str, int]]]:
-        """In a thread: checks what was downloaded, writes what is whole (name, size), and says what is not."""
+    def _kept(self, photo_id: str, got: list[tuple[What, bytes]], wrong: dict[What, str]) -> list[Problem]:
+        """Writes what is whole, and says what is not.
+
+        Not in a thread: an unsynced write to a local disk takes less time than the threads' turns at Python's lock.
+        """
         problems: list[Problem] = []
         kept: list[tuple[str, int]] = []
         for what, data in got:
             name = name_of(photo_id, what)
-            try:
-                check(photo_id, what, data)
-            except (UnreadablePhotoError, RecordError) as error:
-                problems.append(Problem(id=photo_id, what=what, kind="malformed", why=str(error)))
-                self._journal.verdict(name, "malformed", str(error))
+            if what in wrong:
+                problems.append(Problem(id=photo_id, what=what, kind="malformed", why=wrong[what]))
+                self._journal.verdict(name, "malformed", wrong[what])
                 continue
             try:
                 files.write_bytes(self._folder / name, data, durable=False)
@@ -317,7 +309,9 @@ class _Fetch:
             kept.append((name, len(data)))
         if kept:
             self._journal.whole(*kept)
-        return problems, kept
+        self._tally.num_objects += len(kept)
+        self._tally.num_bytes += sum(size for _, size in kept)
+        return problems
 
     def _tell(self) -> None:
         # A bar is drawn at most ten times a second; to tell it of each of two thousand would cost as much as fetching.
@@ -332,6 +326,17 @@ class _Fetch:
             self._progress.advance(self._untold)
             self._untold = 0
         self._progress.end()
+
+
+def _wrong(photo_id: str, got: list[tuple[What, bytes]]) -> dict[What, str]:
+    """In a thread: what is wrong with these bytes, for those with which something is."""
+    wrong: dict[What, str] = {}
+    for what, data in got:
+        try:
+            check(photo_id, what, data)
+        except (UnreadablePhotoError, RecordError) as error:
+            wrong[what] = str(error)
+    return wrong
 
 
 def _problem(photo_id: str, what: What, kind: str, why: str) -> Problem:

@@ -69,7 +69,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for part in ("bin-images", "metadata")
-        for path in (folder / part).glob("*")
+        for path in (folder / part).glob("[!.]*")
     }
 
 
@@ -319,7 +319,7 @@ def test_an_unreachable_endpoint_stops_at_once(tmp_path: Path) -> None:
     start = time.monotonic()
     with pytest.raises(StoreUnreachableError, match="cannot be reached"):
         fetch(open_store("http://127.0.0.1:1/x", QUICK), tmp_path, Choice(ids="1-10000"))
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 20  # each of ten thousand would have taken its own
 
 
 def test_a_store_that_has_nothing_of_it_is_the_wrong_one(store: Store, tmp_path: Path) -> None:

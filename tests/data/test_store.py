@@ -133,7 +133,7 @@ def test_an_endpoint_that_is_not_there_is_told_at_once() -> None:
             get(s3(url, retries=9, backoff_s=0.5), "x")
         with pytest.raises(StoreUnreachableError, match="cannot be reached"):
             get(open_store(f"{url}/b", StoreSettings(retries=9, backoff_s=0.5)), "x")
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 20  # nine retries of each would take minutes
     with pytest.raises(StoreUnreachableError, match=r"nohost\.invalid cannot be reached"):
         get(s3("http://nohost.invalid"), "x")
 
