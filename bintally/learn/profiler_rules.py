@@ -1,0 +1,517 @@
+"""The profiler rules: pure judgements over how long steps took and what the machine did, with familiar thresholds.
+
+Names, meanings and default thresholds are those of the managed profiler that many know (Amazon SageMaker Debugger's
+profiler rules, https://docs.aws.amazon.com/sagemaker/latest/dg/debugger-built-in-profiler-rules.html), but for
+`patience`: theirs waits for 1,000 samples at two a second, a profile here is shorter. Where its documentation leaves
+room, the docstring of a rule says how it is read here.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Protocol
+
+from pydantic import Field
+
+from bintally import files, settings
+from bintally.errors import SettingsError
+from bintally.learn.sampling import Sample, percentile
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+Positive = Annotated[float, Field(gt=0)]
+Whole = Annotated[int, Field(ge=1)]
+
+_NO_GPU = "not applicable: no GPU"
+_HALF = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTime:
+    """Where one training step's time went, in seconds.
+
+    Attributes:
+        step: its number, from 1.
+        started: seconds since the profile began.
+        waiting: for the loader to give the batch.
+        to_device: bringing it there, in the memory order that is asked for.
+        forward: network and loss.
+        backward: gradients.
+        optimizer: new weights, clipping, bookkeeping.
+        rss_mb: memory of the process afterwards.
+        gpu_mb: memory that tensors take on the GPU afterwards.
+    """
+
+    step: int
+    started: float = 0.0
+    waiting: float = 0.0
+    to_device: float = 0.0
+    forward: float = 0.0
+    backward: float = 0.0
+    optimizer: float = 0.0
+    rss_mb: float = 0.0
+    gpu_mb: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """The whole step."""
+        return self.waiting + self.to_device + self.forward + self.backward + self.optimizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    """What a profile recorded: the measured steps, and the samples taken meanwhile.
+
+    Attributes:
+        steps: in order.
+        samples: in order.
+        setup_seconds: from the start to the first batch.
+        workers: threads that read photos.
+        cores: of this machine.
+    """
+
+    steps: Sequence[StepTime] = ()
+    samples: Sequence[Sample] = ()
+    setup_seconds: float = 0.0
+    workers: int = 1
+    cores: int = 1
+
+    @property
+    def num_gpus(self) -> int:
+        """How many GPUs the samples tell of."""
+        return max((len(sample.gpus) for sample in self.samples), default=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One place where a rule's condition held; the fields are those of a debug rule's.
+
+    Attributes:
+        rule: the rule's name.
+        step: the step that it is about; 0 when it is about all of them.
+        where: what was looked at, such as "GPU 0".
+        value: the figure that was found.
+        threshold: the figure that it was held against.
+        message: one sentence.
+    """
+
+    rule: str
+    step: int
+    where: str
+    value: float
+    threshold: float
+    message: str
+
+
+class ProfilerRule(Protocol):
+    """A rule: its settings are its fields, its judgement a pure function of the recording."""
+
+    advice: ClassVar[str]
+
+    def why_not(self, recording: Recording) -> str | None:
+        """Why the rule says nothing of this recording; None when it does."""
+
+    def findings(self, recording: Recording) -> Iterator[Finding]:
+        """Everything where the condition held."""
+
+
+def _finding(rule: ProfilerRule, where: str, value: float, threshold: float, message: str, step: int = 0) -> Finding:
+    return Finding(
+        rule=type(rule).__name__, step=step, where=where, value=value, threshold=threshold, message=message
+    )
+
+
+def _too_few(recording: Recording, patience: int) -> str | None:
+    num = len(recording.samples)
+    return f"not applicable: {num} samples, {patience} are the least" if num < patience else None
+
+
+def _needs_gpus(recording: Recording, patience: int, num: int = 1) -> str | None:
+    if recording.num_gpus < num:
+        return _NO_GPU if num == 1 else f"not applicable: fewer than {num} GPUs"
+    return _too_few(recording, patience)
+
+
+def _gpu_values(recording: Recording, index: int, field: str) -> list[float]:
+    return [getattr(gpu, field) for one in recording.samples for gpu in one.gpus if gpu.index == index]
+
+
+def _gpu_indices(recording: Recording) -> list[int]:
+    return sorted({gpu.index for sample in recording.samples for gpu in sample.gpus})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchSize:
+    """The 95th percentiles of processor, GPU and GPU memory are all below their thresholds: room for larger batches."""
+
+    cpu_threshold_p95: Percent = 70.0
+    gpu_threshold_p95: Percent = 70.0
+    gpu_memory_threshold_p95: Percent = 70.0
+    patience: Whole = 10
+    advice: ClassVar[str] = (
+        "Neither the GPU nor its memory is busy: double train.batch_size, and set the learning rate again, or take a "
+        "smaller GPU."
+    )
+
+    def why_not(self, recording: Recording) -> str | None:
+        """GPUs alone."""
+        return _needs_gpus(recording, self.patience)
+
+    def findings(self, recording: Recording) -> Iterator[Finding]:
+        """Yields one finding per GPU."""
+        cpu = percentile([sample.cpu_percent for sample in recording.samples], 95)
+        for index in _gpu_indices(recording):
+            gpu = percentile(_gpu_values(recording, index, "percent"), 95)
+            memory = percentile(_gpu_values(recording, index, "memory_percent"), 95)
+            low = gpu < self.gpu_threshold_p95 and memory < self.gpu_memory_threshold_p95
+            if low and cpu < self.cpu_threshold_p95:
+                text = f"95th percentiles: GPU {gpu:.0f} %, its memory {memory:.0f} %, processors {cpu:.0f} %"
+                yield _finding(self, f"GPU {index}", gpu, self.gpu_threshold_p95, text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LowGPUUtilization:
+    """The 95th percentile of a GPU's utilisation is below `threshold_p95`.
+
+    Or it swings: the 95th percentile is not, but the 5th is below `threshold_p5`.
+    """
+
+    threshold_p95: Percent = 70.0
+    threshold_p5: Percent = 10.0
+    patience: Whole = 10
+    advice: ClassVar[str] = (
+        "The GPU waits. See which phase it waits in: for data (workers, cache), for the processor between small "
+        "operations (larger batches), or for checkpoints. A smaller GPU may do as well."
+    )
+
+    def why_not(self, recording: Recording) -> str | None:
+        """GPUs alone."""
+        return _needs_gpus(recording, self.patience)
+
+    def findings(self, recording: Recording) -> Iterator[Finding]:
+        """Yields at most one finding per GPU."""
+        for index in _gpu_indices(recording):
+            values = _gpu_values(recording, index, "percent")
+            high, low = percentile(values, 95), percentile(values, 5)
+            if high < self.threshold_p95:
+                text = f"95th percentile of utilisation {high:.0f} %"
+                yield _finding(self, f"GPU {index}", high, self.threshold_p95, text)
+            elif low < self.threshold_p5:
+                text = f"utilisation swings: 5th percentile {low:.0f} %, 95th {high:.0f} %"
+                yield _finding(self, f"GPU {index}", low, self.threshold_p5, text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CPUBottleneck:
+    """Processors above `cpu_threshold` while the GPUs are below `gpu_threshold`, for over `threshold` % of the time.
+
+    Without a GPU, busy processors are what is wanted: the rule says nothing.
+    """
+
+    threshold: Percent = 50.0
+    gpu_threshold: Percent = 10.0
+    cpu_threshold: Percent = 90.0
+    patience: Whole = 10
+    advice: ClassVar[str] = (
+        "The processors are full while the GPU waits for them: keep photos in memory (train.cache_mb), store them "
+        "smaller, augment less, or take a machine with more cores per GPU."
+    )
+
+    def why_not(self, recording: Recording) -> str | None:
+        """GPUs alone."""
+        return _needs_gpus(recording, self.patience)
+
+    def findings(self, recording: Recording) -> Iterator[Finding]:
+        """Yields at most one finding."""
+        full = [one.cpu_percent > self.cpu_threshold and _idle(one, self.gpu_threshold) for one in recording.samples]
+        share = 100 * sum(full) / len(full)
+        if share > self.threshold:
+            text = f"processors above {self.cpu_threshold:g} % and GPUs idle for {share:.0f} % of the time"
+            yield _finding(self, "processors", share, self.threshold, text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IOBottleneck:
+    """The processors wait for the disk, above `io_threshold`, for more than `threshold` % of the time.
+
+    With GPUs only moments count in which they are idle, too, below `gpu_threshold`.
+    """
+
+    threshold: Percent = 50.0
+    gpu_threshold: Percent = 10.0
+    io_threshold: Percent = 50.0
+    patience: Whole = 10
+    advice: ClassVar[str] = (
+        "The disk is the limit: copy the photos to a local disk, keep them in memory (train.cache_mb), or store them "
+        "in the size that is trained on; more train.workers hide the waiting of a slow but wide store."
+    )
+
+    def why_not(self, recording: Recording) -> str | None:
+        """Any machine."""
+        return _too_few(recording, self.patience)
+
+    def findings(self, recording: Recording) -> Iterator[Finding]:
+        """Yields at most one finding."""
+        waits = [one.io_wait > self.io_threshold and _idle(one, self.gpu_threshold) for one in recording.samples]
+        share = 100 * sum(waits) / len(waits)
+        if share > self.threshold:
+            text = f"io wait above {self.io_threshold:g} % for {share:.0f} % of the time"
+            yield _finding(self, "disk", share, self.threshold, text)
+
+
+def _idle(sample: Sample, threshold: float) -> bool:
+    percent = sample.gpu_percent
+    return percent is None or percent < threshold
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataloader:
+    """Loader threads number outside `min_threshold` to `max_threshold` % of the cores, or training waits for data.
+
+    The familiar rule knows the number alone; a loader that is too slow at any number is found here by the share of
+    the steps' time, `waiting_threshold` %, that was spent waiting for batches.
+    """
+
+    min_threshold: Annotated[float, Field(ge=0)] = 70.0
+    max_threshold: Positive = 200.0
+    waiting_threshold: Percent = 20.0
+    advice: ClassVar[str] = (
+        "Set train.workers to about the number of cores (0 does); if training waits all the same, keep photos in memory "
+        "(train.cache_mb), fetch them smaller, move them to a nearer disk, or augment less."
+    )
+
+    def why_not(self, recording: Recording) -> str | None:
+        """Any machine."""
+        return None
+
+    def findings(self, recording: Recording) -> Iterator[Finding]:
+        """Yields at most one finding for the number, one for the waiting."""
+        share = 100 * recording.workers / recording.cores
+        limit = self.min_threshold if share < self.min_threshold else self.max_threshold
+        if share < self.min_threshold or share > self.max_threshold:
+            text = f"{recording.workers} loader threads on {recording.cores} cores"
+            yield _finding(self, "loader threads", share, limit, text)
+        total = sum(step.seconds for step in recording.steps)
+        waited = 100 * sum(step.waiting for step in recording.steps) / total if total else 0.0
+        if waited > self.waiting_threshold:
+            text = f"{waited:.0f} % of the time is spent waiting for data"
+            yield _finding(self, "waiting for data", waited, self.waiting_threshold, text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOutlier:
+    """More than `n_outliers` steps took over `stddev` standard deviations longer than the mean."""
+
+    stddev: Positive = 3.0
+    n_outliers: Annotated[int, Field(ge=0)] = 10
+    advice: ClassVar[str] = (
+        "Single steps take much longer: see at which steps. Regular ones are checkpoints, logs or a loader that cannot "
+        "keep up; irregular ones are a machine shared with others, swapping, or a slow store."
+    )
+
+    def why_not(self, recording: Recording) -> str | None:
+        """Of n values at most n / (1 + stddev²) lie that far above the mean (Cantelli): too few cannot hold so many."""
+        least = math.floor((self.n_outliers + 1) * (1 + self.stddev**2)) + 1
+        num = len(recording.steps)
+        return f"not applicable: {num} steps, --steps {least} is the least" if num < least else None
+
+    def findings(self, recording: Recording) -> Iterator[Finding]:
+        """Yields one finding per outlier, when there are too many."""
+        times = [step.seconds for step in recording.steps]
+        mean = sum(times) / len(times)
+        deviation = math.sqrt(sum((one - mean) ** 2 for one in times) / len(times))
+        limit = mean + self.stddev * deviation
+        out = [step for step in recording.steps if step.seconds > limit]
+        if len(out) > self.n_outliers:
+            for step in out:
+                text = f"{step.seconds:.3g} s, the mean is {mean:.3g} s"
+                yield _finding(self, f"step {step.step}", step.seconds, limit, text, step.step)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GPUMemoryIncrease:
+    """A GPU's memory in use rose by more than `increase` percentage points, means of first and last `window` samples."""
+
+    increase: Percent = 5.0
+    window: Whole = 10
+    patience: Whole = 20
+    advice: ClassVar[str] = (
+        "Memory grows while nothing should: look for losses or activations kept with their graph (take .item() or "
+        ".detach()), lists that grow each step, or photos of changing sizes."
+    )
+
+    def why_not(self, recording: Recording) -> str | None:
+        """GPUs alone."""
+        return _needs_gpus(recording, self.patience)
+
+    def findings(self, recording: Recording) -> Iterator[Finding]:
+        """Yields at most one finding per GPU."""
+        for index in _gpu_indices(recording):
+            values = _gpu_values(recording, index, "memory_percent")
+            first, last = values[: self.window], values[-self.window :]
+            rise = sum(last) / len(last) - sum(first) / len(first)
+            if rise > self.increase:
+                yield _finding(
+                    self, f"GPU {index}", rise, self.increase, f"memory in use rose by {rise:.1f} points of its size"
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaxInitializationTime:
+    """It took more than `threshold` minutes until the first batch."""
+
+    threshold: Positive = 20.0
+    advice: ClassVar[str] = (
+        "Keep the backbone's snapshot on a local disk, and let kept activations be computed once (train.keep_activations) "
+        "for all runs on these photos."
+    )
+
+    def why_not(self, recording: Recording) -> str | None:
+        """Any machine."""
+        return None
+
+    def findings(self, recording: Recording) -> Iterator[Finding]:
+        """Yields at most one finding."""
+        minutes = recording.setup_seconds / 60
+        if minutes > self.threshold:
+            yield _finding(self, "start", minutes, self.threshold, f"{minutes:.0f} minutes until the first batch")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadBalancing:
+    """The mean utilisations of the GPUs differ by more than `threshold`, as a share of the busiest one's."""
+
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.2
+    patience: Whole = 10
+    advice: ClassVar[str] = (
+        "One GPU works more than another: batches should share evenly (train.batch_size a multiple of train.processes), "
+        "and nothing but training should run on them."
+    )
+
+    def why_not(self, recording: Recording) -> str | None:
+        """Two GPUs are the least."""
+        return _needs_gpus(recording, self.patience, 2)
+
+    def findings(self, recording: Recording) -> Iterator[Finding]:
+        """Yields at most one finding."""
+        means = {}
+        for index in _gpu_indices(recording):
+            values = _gpu_values(recording, index, "percent")
+            means[index] = sum(values) / len(values)
+        top, least = max(means, key=lambda one: means[one]), min(means, key=lambda one: means[one])
+        apart = (means[top] - means[least]) / means[top] if means[top] else 0.0
+        if apart > self.threshold:
+            text = f"GPU {top} at {means[top]:.0f} %, GPU {least} at {means[least]:.0f} %"
+            yield _finding(self, f"GPU {least}", apart, self.threshold, text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverallSystemUsage:
+    """No judgement: the means and percentiles of what was used are in the details. It never fires."""
+
+    advice: ClassVar[str] = "What was used of the machine while the measured steps ran."
+
+    def why_not(self, recording: Recording) -> str | None:
+        """Any machine."""
+        return _too_few(recording, 1)
+
+    def findings(self, recording: Recording) -> Iterator[Finding]:
+        """Yields nothing."""
+        yield from ()
+
+
+PROFILER_RULES: dict[str, type[Any]] = {
+    cls.__name__: cls
+    for cls in (
+        *(BatchSize, LowGPUUtilization, CPUBottleneck, IOBottleneck, Dataloader, StepOutlier),
+        *(GPUMemoryIncrease, MaxInitializationTime, LoadBalancing, OverallSystemUsage),
+    )
+}
+"""The rules by name, in the order in which they are reported."""
+
+
+def load_profiler_rules(path: Path | None = None) -> dict[str, ProfilerRule]:
+    """The rules with their thresholds: the familiar ones, or a TOML file's.
+
+    A table per rule, a key per threshold, as in `[StepOutlier] n_outliers = 2`; `enabled = false` leaves a rule out.
+
+    Raises:
+        SettingsError: a table is no rule, or a key none of its thresholds.
+    """
+    tables = settings.read_toml(path) if path else {}
+    name = str(path) if path else "rules"
+    settings.check_tables(tables, PROFILER_RULES, name)
+    rules: dict[str, ProfilerRule] = {}
+    for rule, cls in PROFILER_RULES.items():
+        table = dict(tables.get(rule, {}))
+        enabled = table.pop("enabled", True)
+        if not isinstance(enabled, bool):
+            raise SettingsError(f"{name}: {rule}.enabled is true or false, not {enabled!r}")
+        if enabled:
+            rules[rule] = settings.fill(cls, rule, file={rule: table}, file_name=name)
+    return rules
+
+
+def usage(samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
+    """What was used, each as mean, 50th, 95th percentile and largest value: per cent, or MB and MB/s by their names."""
+    series: dict[str, list[float]] = {
+        "cpu_percent": [one.cpu_percent for one in samples],
+        "process_cpu_percent": [one.process_cpu for one in samples],
+        "io_wait_percent": [one.io_wait for one in samples],
+        "rss_mb": [one.rss_mb for one in samples],
+        "read_mb_s": [one.read_mb_s for one in samples],
+        "write_mb_s": [one.write_mb_s for one in samples],
+    }
+    for core in range(max((len(one.cpu) for one in samples), default=0)):
+        series[f"cpu_{core}_percent"] = [one.cpu[core] for one in samples if core < len(one.cpu)]
+    for index in sorted({gpu.index for one in samples for gpu in one.gpus}):
+        gpus = [gpu for one in samples for gpu in one.gpus if gpu.index == index]
+        series[f"gpu_{index}_percent"] = [gpu.percent for gpu in gpus]
+        series[f"gpu_{index}_memory_mb"] = [gpu.memory_mb for gpu in gpus]
+    return {
+        name: {
+            "mean": round(sum(values) / len(values), 2),
+            "p50": round(percentile(values, 50), 2),
+            "p95": round(percentile(values, 95), 2),
+            "max": round(max(values), 2),
+        }
+        for name, values in series.items()
+        if values
+    }
+
+
+def profiler_report(rules: Mapping[str, ProfilerRule], recording: Recording) -> dict[str, dict[str, Any]]:
+    """The verdicts as JSON-ready values, one entry a rule, in the shape that users of the managed profiler know.
+
+    Returns:
+        Rule name → `RuleTriggered` (1 or 0), `Violations` (findings), `Datapoints` (samples or steps looked at; 0
+        when the rule does not apply), `RuleParameters` (text), `Details` (findings, advice, and `not_applicable`: why
+        the rule says nothing, or None).
+    """
+    verdicts = {}
+    for name, rule in rules.items():
+        why = rule.why_not(recording)
+        found = [] if why else list(rule.findings(recording))
+        looked = recording.steps if name in _OF_STEPS else recording.samples
+        details: dict[str, Any] = {"findings": [dataclasses.asdict(one) for one in found], "advice": rule.advice}
+        details["not_applicable"] = why
+        if name == "OverallSystemUsage":
+            details["usage"] = usage(recording.samples)
+        verdicts[name] = {
+            "RuleTriggered": int(bool(found)),
+            "Violations": len(found),
+            "Details": details,
+            "Datapoints": 0 if why else len(looked),
+            "RuleParameters": "\n".join(f"{key}:{value}" for key, value in settings.as_dict(rule).items()),
+        }
+    return verdicts
+
+
+_OF_STEPS = {"Dataloader", "StepOutlier", "MaxInitializationTime"}
+
+
+def write_profiler_report(folder: Path, verdicts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Writes `<Rule>.json` for each verdict into `folder`."""
+    for name, verdict in verdicts.items():
+        files.write_json(folder / f"{name}.json", verdict)
