@@ -130,10 +130,11 @@ class Front:
     free: NDArray[np.bool_]
 
 
-def paint_front(rng: np.random.Generator, shape: BinShape) -> Front:
-    """Paints the elastic bands and the yellow frame with its labels."""
+def paint_front(rng: np.random.Generator, shape: BinShape, bands: float = 1.0) -> Front:
+    """Paints the elastic bands, as thick as `bands` says (0 none, 1 as real ones), and the yellow frame."""
     strands, cover = _bands(rng, shape)
     frame = _frame(rng, shape)
+    cover = Image.blend(Image.new("L", cover.size), cover, bands)
     free = np.asarray(frame.getchannel("A")) < 128
     return Front(strands, cover, frame, free)
 

@@ -40,6 +40,7 @@ class DrawSettings:
             so that a bin is as full with two things as with ten; at 1 all are middling, so that fullness tells
             the count.
         same_colours: share of the bins whose things are all of one family of colours.
+        bands: how thick the elastic bands' strands hang before the things; 1 is as in the originals, 0 is none.
         blurred: share of the photos that are heavily blurred.
         lighting: how much exposure and colour cast vary; 1 is about as much as in the originals, 0 not at all.
         wrong: share of the records that are made wrong on purpose.
@@ -55,6 +56,7 @@ class DrawSettings:
     copies: Annotated[float, Field(ge=0, le=1)] = 0.45
     alike_sizes: Annotated[float, Field(ge=0, le=1)] = 0.5
     same_colours: Annotated[float, Field(ge=0, le=1)] = 0.3
+    bands: Annotated[float, Field(ge=0, le=1)] = 1.0
     blurred: Annotated[float, Field(ge=0, le=1)] = 0.1
     lighting: Annotated[float, Field(ge=0, le=3)] = 1.0
     wrong: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -137,7 +139,7 @@ def draw_series(settings: DrawSettings, index: int, first: int, length: int) -> 
     counts = _counts(rng, settings, length)
     detail = min(1.7, max(1.15, 260 / settings.size))  # pixels of the canvas to one of the photo
     shape = make_shape(rng, settings.size * detail, max(counts))
-    inside, front = paint_inside(rng, shape), paint_front(rng, shape)
+    inside, front = paint_inside(rng, shape), paint_front(rng, shape, settings.bands)
     family = _family(rng, settings)
     pile = Pile(shape, settings.hidden)
     light = _light(rng, settings)

@@ -23,6 +23,17 @@ def test_bands_and_frame_leave_most_of_the_bin_to_be_seen(seed: int) -> None:
     assert cover.max() <= 255 * 0.9
 
 
+def test_bands_can_be_thinned_out() -> None:
+    rng = np.random.default_rng(0)
+    shape = make_shape(rng, 200, 3)
+    full, half, none = (
+        np.asarray(paint_front(np.random.default_rng(1), shape, bands).cover).astype(int) for bands in (1, 0.5, 0)
+    )
+    assert full.max() > 100
+    assert not none.any()
+    assert np.abs(half - full // 2).max() <= 1
+
+
 def test_shapes_are_those_of_bins() -> None:
     rng = np.random.default_rng(0)
     shapes = [make_shape(rng, 400, 3) for _ in range(300)]
