@@ -167,7 +167,8 @@ def build_model(settings: ModelSettings, counts: CountRange) -> CountModel:
         backbone = _new(tiny_config())
         unfrozen = len(_parts(backbone))
     else:
-        backbone = _pretrained(settings.backbone)
+        with torch.random.fork_rng(devices=[]):  # the head's luck is the same wherever the backbone comes from
+            backbone = _pretrained(settings.backbone)
         unfrozen = settings.unfrozen_stages
     return CountModel(backbone, counts.num_classes, unfrozen_stages=unfrozen, dropout=settings.dropout)
 
