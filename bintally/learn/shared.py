@@ -62,9 +62,9 @@ class Shared:
             return build_model(settings, self.data.counts)
         if settings.backbone not in self._backbones:
             model = build_model(settings, self.data.counts)
-            if any(parameter.requires_grad for parameter in model.backbone.parameters()):
-                return model  # it will be changed: no other training may have it
-            self._backbones[settings.backbone] = model.backbone
+            if not any(parameter.requires_grad for parameter in model.backbone.parameters()):
+                self._backbones[settings.backbone] = model.backbone  # no training will change it
+            return model
         if settings.unfrozen_stages:
             return build_model(settings, self.data.counts)
         num_classes = self.data.counts.num_classes
