@@ -119,7 +119,7 @@ def profile(
     base = _measure(data, recipe, how, how.steps, "measuring", progress, traced=how.traced, sampled=True)
     found = _summary(data, recipe, how, base)
     verdicts = profiler_report(load_profiler_rules() if rules is None else rules, base.recording)
-    levers = choose(recipe, _facts(data, recipe, base, verdicts))
+    levers = choose(recipe, _facts(data, recipe, how, base))
     tried, together = _try_levers(data, recipe, how, base, levers, progress)
     found |= {"advice": tried, "together": together, "headline": headline(found, tried, together)}
     found |= {"rules": verdicts, "trace": _write_trace(to, base.trace) if base.trace else None}
@@ -137,12 +137,13 @@ def headline(found: Mapping[str, Any], tried: Sequence[Mapping[str, Any]], toget
         return f"Change {together['line']}"
     if paid:
         return f"Change {max(paid, key=lambda one: float(one['times']))['line']}"
-    if any(one["verdict"] == "not tried" for one in tried):
+    if tried and tried[0]["verdict"] == "not tried":
         return f"Change {tried[0]['line']}"
     largest = max(found["phases"], key=lambda name: float(found["phases"][name]["share"]))
     most = f"{largest.replace('_', ' ')} takes {found['phases'][largest]['share']:.0%} of a step"
     if tried:
-        return f"Change nothing: of {len(tried)} levers tried, none paid; {most}."
+        num = sum(one["verdict"] != "not tried" for one in tried)
+        return f"Change nothing: none of {num} levers tried paid; {most}."
     return f"Change nothing: no lever on the list promises anything here; {most}."
 
 
@@ -516,7 +517,7 @@ def _summary(data: TrainingData, recipe: Recipe, how: ProfileSettings, run: _Run
     }
 
 
-def _facts(data: TrainingData, recipe: Recipe, run: _Run, verdicts: Mapping[str, Mapping[str, Any]]) -> Measured:
+def _facts(data: TrainingData, recipe: Recipe, how: ProfileSettings, run: _Run) -> Measured:
     gpus = [one.gpu_percent for one in run.recording.samples if one.gpu_percent is not None]
     auto = dataclasses.replace(recipe.train, precision="auto")
     unfrozen = recipe.model.unfrozen_stages
@@ -525,7 +526,7 @@ def _facts(data: TrainingData, recipe: Recipe, run: _Run, verdicts: Mapping[str,
         cores=run.recording.cores,
         threads=run.threads,
         workers=run.recording.workers,
-        in_memory=run.in_memory,
+        in_memory=run.in_memory or how.epoch == "first",  # a cache is of no use to the first epoch
         cache_mb=(len(data.train_paths) * recipe.pixels.size**2 * 3 >> 20) + 1,
         free_mb=psutil.virtual_memory().available >> 20,
         precision=pick_precision(recipe.train),

@@ -145,6 +145,8 @@ def _cpu_plot(samples: Sequence[Mapping[str, Any]], window: tuple[float, float] 
         ax.plot(at, values, linewidth=0.6, alpha=0.5, color=COLOURS[7])
     means = [sum(one["cpu"]) / max(1, len(one["cpu"])) for one in samples]
     ax.plot(at, means, linewidth=1.4, color=COLOURS[0], label="all cores")
+    ours = [one["process_cpu"] / max(1, len(one["cpu"])) for one in samples]
+    ax.plot(at, ours, linewidth=1.2, color=COLOURS[2], label="this process")
     ax.plot(at, [one["io_wait"] for one in samples], linewidth=1.2, color=COLOURS[1], label="waiting for disk")
     ax.set(xlabel="seconds", ylabel="%")
     ax.set_ylim(0, 105)

@@ -1,0 +1,171 @@
+"""Each profiler rule on recorded samples: above its threshold it fires, at and below it does not."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bintally.errors import SettingsError
+from bintally.learn.profiler_rules import (
+    PROFILER_RULES,
+    BatchSize,
+    CPUBottleneck,
+    Dataloader,
+    GPUMemoryIncrease,
+    IOBottleneck,
+    LoadBalancing,
+    LowGPUUtilization,
+    MaxInitializationTime,
+    ProfilerRule,
+    Recording,
+    StepOutlier,
+    StepTime,
+    load_profiler_rules,
+    profiler_report,
+    write_profiler_report,
+)
+from bintally.learn.sampling import GpuSample, Sample
+
+
+def gpu(percent: float, memory: float = 50, index: int = 0) -> GpuSample:
+    return GpuSample(index=index, percent=percent, memory_percent=memory, memory_mb=memory * 100)
+
+
+def samples(num: int = 20, *, cpu: float = 50, io: float = 0, gpus: tuple[GpuSample, ...] = ()) -> list[Sample]:
+    return [Sample(time=k / 10, cpu=(cpu, cpu), io_wait=io, rss_mb=100, gpus=gpus) for k in range(num)]
+
+
+def fires(rule: ProfilerRule, recording: Recording) -> bool:
+    assert rule.why_not(recording) is None
+    return bool(list(rule.findings(recording)))
+
+
+@pytest.mark.parametrize(("percent", "fired"), [(69.9, True), (70, False), (90, False)])
+def test_low_gpu_utilization(percent: float, fired: bool) -> None:
+    assert fires(LowGPUUtilization(), Recording(samples=samples(gpus=(gpu(percent),)))) is fired
+
+
+def test_a_gpu_that_swings() -> None:
+    mixed = samples(10, gpus=(gpu(5),)) + samples(10, gpus=(gpu(95),))
+    (found,) = LowGPUUtilization().findings(Recording(samples=mixed))
+    assert "swings" in found.message
+
+
+@pytest.mark.parametrize(
+    ("cpu", "percent", "memory", "fired"),
+    [(60, 60, 60, True), (70, 60, 60, False), (60, 70, 60, False), (60, 60, 70, False)],
+)
+def test_batch_size(cpu: float, percent: float, memory: float, fired: bool) -> None:
+    recording = Recording(samples=samples(cpu=cpu, gpus=(gpu(percent, memory),)))
+    assert fires(BatchSize(), recording) is fired
+
+
+@pytest.mark.parametrize(("bad", "fired"), [(11, True), (10, False), (9, False)])
+def test_cpu_bottleneck(bad: int, fired: bool) -> None:
+    mixed = samples(bad, cpu=95, gpus=(gpu(5),)) + samples(20 - bad, cpu=95, gpus=(gpu(80),))
+    assert fires(CPUBottleneck(), Recording(samples=mixed)) is fired
+
+
+@pytest.mark.parametrize(("cpu", "percent"), [(90, 5), (95, 10)])
+def test_cpu_bottleneck_at_its_thresholds(cpu: float, percent: float) -> None:
+    assert not fires(CPUBottleneck(), Recording(samples=samples(cpu=cpu, gpus=(gpu(percent),))))
+
+
+@pytest.mark.parametrize(("bad", "fired"), [(11, True), (10, False)])
+@pytest.mark.parametrize("gpus", [(), (gpu(5),)], ids=["no GPU", "idle GPU"])
+def test_io_bottleneck(bad: int, fired: bool, gpus: tuple[GpuSample, ...]) -> None:
+    mixed = samples(bad, io=51, gpus=gpus) + samples(20 - bad, io=50, gpus=gpus)
+    assert fires(IOBottleneck(), Recording(samples=mixed)) is fired
+
+
+def test_io_wait_beside_a_busy_gpu_is_no_bottleneck() -> None:
+    assert not fires(IOBottleneck(), Recording(samples=samples(io=90, gpus=(gpu(80),))))
+
+
+@pytest.mark.parametrize(("workers", "fired"), [(6, True), (7, False), (10, False), (20, False), (21, True)], ids=str)
+def test_loader_threads(workers: int, fired: bool) -> None:
+    assert fires(Dataloader(), Recording(workers=workers, cores=10)) is fired
+
+
+@pytest.mark.parametrize(("waiting", "fired"), [(0.26, True), (0.25, False), (0.1, False)])
+def test_waiting_for_data(waiting: float, fired: bool) -> None:
+    steps = [StepTime(step=k, waiting=waiting, forward=1.0) for k in range(5)]
+    assert fires(Dataloader(), Recording(steps=steps)) is fired
+
+
+@pytest.mark.parametrize(("num", "fired"), [(11, True), (10, False)])
+def test_step_outliers(num: int, fired: bool) -> None:
+    steps = [StepTime(step=k, forward=10.0 if k < num else 1.0) for k in range(200)]
+    recording = Recording(steps=steps)
+    assert fires(StepOutlier(), recording) is fired
+    assert len(list(StepOutlier().findings(recording))) == (num if fired else 0)
+
+
+def test_few_steps_cannot_hold_eleven_outliers() -> None:
+    few = [StepTime(step=k, forward=10.0 if k < 11 else 1.0) for k in range(109)]
+    assert not list(StepOutlier().findings(Recording(steps=few)))
+    assert "--steps 111" in (StepOutlier().why_not(Recording(steps=few)) or "")
+    more = [*few, *(StepTime(step=k, forward=1.0) for k in (109, 110))]
+    assert fires(StepOutlier(), Recording(steps=more))
+
+
+@pytest.mark.parametrize(("rise", "fired"), [(5.1, True), (5, False), (-20, False)])
+def test_gpu_memory_increase(rise: float, fired: bool) -> None:
+    mixed = samples(10, gpus=(gpu(90, 40),)) + samples(10, gpus=(gpu(90, 40 + rise),))
+    assert fires(GPUMemoryIncrease(), Recording(samples=mixed)) is fired
+
+
+@pytest.mark.parametrize(("minutes", "fired"), [(20.1, True), (20, False), (0, False)])
+def test_initialization(minutes: float, fired: bool) -> None:
+    assert fires(MaxInitializationTime(), Recording(setup_seconds=60 * minutes)) is fired
+
+
+@pytest.mark.parametrize(("other", "fired"), [(79, True), (80, False), (100, False)])
+def test_load_balancing(other: float, fired: bool) -> None:
+    pair = (gpu(100), gpu(other, index=1))
+    assert fires(LoadBalancing(), Recording(samples=samples(gpus=pair))) is fired
+
+
+def test_rules_of_gpus_do_not_apply_without_one() -> None:
+    verdicts = profiler_report(
+        load_profiler_rules(), Recording(samples=samples(), steps=[StepTime(step=1, forward=1)])
+    )
+    silent = {name for name, one in verdicts.items() if "no GPU" in (one["Details"]["not_applicable"] or "")}
+    assert silent == {"BatchSize", "LowGPUUtilization", "CPUBottleneck", "GPUMemoryIncrease"}
+    assert "fewer than 2 GPUs" in verdicts["LoadBalancing"]["Details"]["not_applicable"]
+    assert verdicts["BatchSize"]["Datapoints"] == verdicts["BatchSize"]["RuleTriggered"] == 0
+
+
+def test_too_few_samples_are_no_evidence() -> None:
+    assert "9 samples" in (IOBottleneck().why_not(Recording(samples=samples(9, io=99))) or "")
+
+
+def test_nothing_recorded_is_no_crash() -> None:
+    verdicts = profiler_report(load_profiler_rules(), Recording())
+    assert [name for name, one in verdicts.items() if one["RuleTriggered"]] == []
+
+
+def test_files_in_the_familiar_shape(tmp_path: Path) -> None:
+    verdicts = profiler_report(load_profiler_rules(), Recording(samples=samples(io=99), workers=9, cores=1))
+    write_profiler_report(tmp_path, verdicts)
+    assert {path.stem for path in tmp_path.iterdir()} == set(PROFILER_RULES)
+    found = json.loads((tmp_path / "IOBottleneck.json").read_text())
+    assert set(found) == {"RuleTriggered", "Violations", "Details", "Datapoints", "RuleParameters"}
+    assert (found["RuleTriggered"], found["Violations"], found["Datapoints"]) == (1, 1, 20)
+    assert "io_threshold:50.0" in found["RuleParameters"]
+    used = json.loads((tmp_path / "OverallSystemUsage.json").read_text())["Details"]["usage"]
+    assert used["io_wait_percent"] == {"mean": 99, "p50": 99, "p95": 99, "max": 99}
+
+
+def test_thresholds_from_toml(tmp_path: Path) -> None:
+    file = tmp_path / "rules.toml"
+    file.write_text("[IOBottleneck]\nthreshold = 99.5\n[BatchSize]\nenabled = false\n")
+    rules = load_profiler_rules(file)
+    assert "BatchSize" not in rules
+    assert rules["IOBottleneck"] == IOBottleneck(threshold=99.5)
+    file.write_text("[IOBottleneck]\ntreshold = 1\n")
+    with pytest.raises(SettingsError, match="did you mean 'threshold'"):
+        load_profiler_rules(file)
+    file.write_text("[Nothing]\n")
+    with pytest.raises(SettingsError, match="unknown table"):
+        load_profiler_rules(file)
