@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bintally.errors import SettingsError
+from bintally.errors import RunError, SettingsError
+from bintally.files import sha256_of
 from bintally.learn.augment import AugmentSettings
 from bintally.learn.frozen import KeepSettings, Kept, NotKeptError, View, Wanted, keep
 from bintally.learn.loader import Batches, Photos
@@ -25,6 +26,16 @@ class Part:
 
     photos: Photos
     sha256s: tuple[str, ...]
+
+    def check(self, place: int) -> None:
+        """Raises RunError when a file is not what its hash says: others would find its activations under that hash."""
+        path = self.photos.paths[place]
+        try:
+            differs = sha256_of(path) != self.sha256s[place]
+        except OSError as error:
+            raise RunError(f"cannot read {path}: {error.strerror}; fetch it again") from error
+        if differs:
+            raise RunError(f"{path} has changed since the manifest was made: make the manifest and the split again")
 
 
 def beyond_mirroring(settings: AugmentSettings) -> list[str]:
@@ -82,8 +93,10 @@ def keep_parts(
 
     def squares(places: Sequence[int]) -> NDArray[np.uint8]:
         first = len(validation.sha256s)
-        ours = [(validation.photos, k) if k < first else (training.photos, k - first) for k in places]
-        return np.stack([photos.square(place) for photos, place in ours])
+        ours = [(validation, k) if k < first else (training, k - first) for k in places]
+        for part, place in ours:
+            part.check(place)
+        return np.stack([part.photos.square(place) for part, place in ours])
 
     try:
         return keep(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bintally.errors import SettingsError
+from bintally.errors import RunError, SettingsError
 from bintally.learn.augment import AugmentSettings
 from bintally.learn.frozen import KeepSettings, NotKeptError
 from bintally.learn.kept import _mirror_luck, beyond_mirroring
@@ -123,3 +123,17 @@ def test_mirrored_as_the_augmentation_would() -> None:
 def test_what_goes_beyond_mirroring_is_named() -> None:
     assert beyond_mirroring(AugmentSettings(flip=1.0)) == []
     assert beyond_mirroring(AugmentSettings(cutout=0.1, shift=0.1)) == ["shift", "cutout"]
+
+
+def test_a_changed_photo_is_not_kept_under_its_old_hash(
+    tmp_path: Path, make_manifest: Any, frozen_recipe: Any
+) -> None:
+    manifest = make_manifest()
+    changed, gone = (manifest.path_of(row) for row in manifest.of_part("train")[:2])
+    changed.write_bytes(gone.read_bytes())
+    with pytest.raises(RunError, match="has changed since the manifest was made"):
+        train(manifest, tmp_path / "a", frozen_recipe(folder=tmp_path / "kept"))
+    gone.unlink()
+    changed.unlink()
+    with pytest.raises(RunError, match="cannot read"):
+        train(manifest, tmp_path / "b", frozen_recipe(folder=tmp_path / "kept"))
