@@ -35,7 +35,7 @@ def models() -> Models:
     for precision in ("float32", "int8"):
         if not (folder / precision / "model.json").exists():
             # Random heads change their minds easily: the agreement is export's own matter, and tested there.
-            settings = ExportSettings(precision=precision, num_check=100, num_quantise=100)
+            settings = ExportSettings(precision=precision, num_check=64, num_quantise=100, num_calibrate=64)
             export(run, folder / precision, settings, Silent(), accept=True)
     return Models(run=run, float32=folder / "float32", int8=folder / "int8")
 

@@ -241,6 +241,7 @@ def answer_json(counted: Counted) -> dict[str, Any]:
     return {
         "count": answer.count,
         "name": answer.name(answer.count),
+        "open_ended": answer.open_mean is not None,
         "probability": round(answer.probability, 6),
         "probabilities": [round(one, 6) for one in answer.probabilities],
         "expected": round(answer.expected, 4),

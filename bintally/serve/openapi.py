@@ -25,6 +25,7 @@ _ANSWER = _object(
     "How many items one photo shows. `probabilities[n]` is that of n items.",
     count=_COUNT,
     name={**_TEXT, "description": "The count as it is written; a plus means “or more”."},
+    open_ended={"type": "boolean", "description": "Whether the last of `probabilities` means “that many or more”."},
     probability=_SHARE,
     probabilities={"type": "array", "items": _SHARE, "minItems": 1},
     expected={"type": "number", "minimum": 0},

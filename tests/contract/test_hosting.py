@@ -28,6 +28,7 @@ def container(opt_ml: Path, **environ: str) -> Iterator[Server]:
     """`bintally serve`, as the hosting service starts the image: no argument, port 8080 unless told otherwise."""
     port = free_port()
     given = {"BINTALLY_OPT_ML": str(opt_ml), "SAGEMAKER_BIND_TO_PORT": str(port), "OMP_NUM_THREADS": "1", **environ}
+    given["TMPDIR"] = str(opt_ml)
     log = opt_ml / f"log-{port}"
     with log.open("ab") as out:
         process = subprocess.Popen(

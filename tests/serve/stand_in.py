@@ -122,7 +122,10 @@ def serving(folder: Path, *, ms: float = 1.0, **settings: Any) -> Iterator[Serve
     log = folder / "log"
     with log.open("ab") as out:
         process = subprocess.Popen(
-            [sys.executable, __file__, "serve", json.dumps(orders)], stderr=out, cwd=ROOT, env={**os.environ, **QUIET}
+            [sys.executable, __file__, "serve", json.dumps(orders)],
+            stderr=out,
+            cwd=ROOT,
+            env={**os.environ, **QUIET, "TMPDIR": str(folder)},
         )
     server = Server(process, port, log)
     try:
