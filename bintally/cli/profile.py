@@ -44,7 +44,7 @@ def profile(
 
     Example: bintally profile seed bins/split.parquet --to runs/profile
     """
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # read when torch is loaded: else its profiler talks
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read when torch is loaded: else its profiler talks
 
     from bintally import files
     from bintally.data.manifest import read_manifest
