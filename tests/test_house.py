@@ -26,7 +26,7 @@ HOME = {
     "data": {"numpy", "pydantic", "PIL", "obstore", "pyarrow", "imagehash"},
     "learn": {
         *("numpy", "pydantic", "torch", "lightning_fabric", "transformers", "safetensors", "huggingface_hub"),
-        *("pyarrow", "optuna", "psutil", "filelock", "onnx", "onnxruntime", "openvino", "nncf", "mlflow"),
+        *("PIL", "pyarrow", "optuna", "psutil", "filelock", "onnx", "onnxruntime", "openvino", "nncf", "mlflow"),
     },
     "serve": {
         *(
