@@ -100,4 +100,4 @@ def test_the_serve_image_without_an_engine(environment: Path, opt_ml: Path, tmp_
         process.wait()
     train = run("bintally", "train", "nothing.parquet", "--recipe", "seed", "--to", "run")
     assert train.returncode == 1
-    assert "pip install 'bintally[train]'" in train.stderr
+    assert "pip install 'bintally[" in train.stderr  # one line that names the extra, no traceback
