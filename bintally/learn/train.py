@@ -1,41 +1,25 @@
-"""Training a counter: one loop, on any device, that goes on after any death as if nothing had happened."""
+"""Training a counter, on any device: a run folder that goes on after any death as if nothing had happened."""
 
-import dataclasses
-import math
 import os
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from lightning_fabric import Fabric
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from bintally.card import ModelCard, read_card
 from bintally.data.manifest import Manifest, digest_of
 from bintally.errors import BintallyError, RunError, RunStoppedError, SettingsError
 from bintally.learn import run as run_folder
-from bintally.learn.checkpoint import load_checkpoint, restore, save_checkpoint
 from bintally.learn.device import Threads, make_fabric, pick_precision
-from bintally.learn.kept import KeptBatches, KeptValidation
-from bintally.learn.listen import Listener, Start
-from bintally.learn.loader import Batches, ahead, class_factors
-from bintally.learn.loss import make_loss
+from bintally.learn.listen import Listener
+from bintally.learn.loop import Training
 from bintally.learn.material import TrainingData
-from bintally.learn.optim import make_optimizer, rate_factor
 from bintally.learn.recipe import Recipe
 from bintally.learn.shared import Shared
-from bintally.learn.stopping import Stop, stop_signals
+from bintally.learn.stopping import stop_signals
 from bintally.progress import Progress, Silent
-from bintally.scores import Predictions, confusion, figures, predictions_of
-
-_Input = NDArray[np.float32] | Tensor
-"""Normalised photos, or kept activations of them."""
+from bintally.scores import Predictions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,21 +43,6 @@ class RunResult:
     seconds: float
     already: bool = False
     is_main: bool = True
-
-
-@dataclass(slots=True, kw_only=True)
-class _State:
-    # Where the loop is. All of it stands in every checkpoint; all else follows from (seed, epoch, step).
-    epoch: int = 0
-    step: int = 0
-    best_epoch: int = 0
-    best_nll: float | None = None
-    seconds: float = 0.0
-    loss: float = 0.0
-    nll: float = 0.0
-    correct: float = 0.0
-    seen: float = 0.0
-    history: list[dict[str, Any]] = field(default_factory=list)
 
 
 def train(
@@ -142,7 +111,7 @@ def train(
     with torch.random.fork_rng(devices=[]), Threads(settings.threads), stop_signals() as stop:
         shared = Shared(data)
         try:
-            training = _Training(fabric, shared, run, recipe, digest, listeners, progress, stop)
+            training = Training(fabric, shared, run, recipe, digest, listeners, progress, stop)
         except BintallyError:
             if is_main and before is None:
                 run_folder.clear_run(run)  # it never began: the folder is free for the next try
@@ -193,7 +162,7 @@ def try_out(shared: Shared, recipe: Recipe, *, listeners: Sequence[Listener] = (
         raise SettingsError("trials train in one process each: leave train.processes at 1")
     fabric = shared.fabric(recipe)
     with torch.random.fork_rng(devices=[]), Threads(recipe.train.threads), stop_signals() as stop:
-        training = _Training(fabric, shared, None, recipe, "", listeners, Silent(), stop)
+        training = Training(fabric, shared, None, recipe, "", listeners, Silent(), stop)
         try:
             training.loop()
         finally:
@@ -201,284 +170,3 @@ def try_out(shared: Shared, recipe: Recipe, *, listeners: Sequence[Listener] = (
     if training.best is None:
         raise RunError("the training ended before its first epoch did")
     return training.best
-
-
-class _Training:
-    """The loop and what it holds between steps."""
-
-    def __init__(
-        self,
-        fabric: Fabric,
-        shared: Shared,
-        run: Path | None,
-        recipe: Recipe,
-        digest: str,
-        listeners: Sequence[Listener],
-        progress: Progress,
-        stop: Stop,
-    ) -> None:
-        data = shared.data
-        self.fabric, self.data, self.run, self.recipe, self.digest = fabric, data, run, recipe, digest
-        self.settings, self.listeners, self.progress, self.stop = recipe.train, listeners, progress, stop
-        settings = recipe.train
-        self.model = shared.model(recipe)
-        shares = np.bincount(data.train_classes, minlength=data.counts.num_classes) / len(data.train_classes)
-        self.model.start_from(shares.tolist())
-        if settings.channels_last:
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's types
-        self.loss = make_loss(settings.loss, label_smoothing=settings.label_smoothing)
-        factors = class_factors(data.train_classes, data.counts.num_classes, settings.class_weights)
-        self.factors = torch.tensor(factors, dtype=torch.float32, device=fabric.device)
-        draws = class_factors(data.train_classes, data.counts.num_classes, settings.sampling)
-        self.state, optimizer_state = _State(), None
-        self.best: Predictions | None = None
-        checkpoint = run / run_folder.CHECKPOINT if run else None
-        if checkpoint and checkpoint.exists():
-            weights, optimizer_state, values = load_checkpoint(checkpoint)
-            self.model.load_trained_state(weights)
-            self.state = _State(**values)
-            progress.message(f"goes on from epoch {self.state.epoch + 1}, step {self.state.step + 1}")
-        optimizer = make_optimizer(self.model, settings)
-        self.network, self.optimizer = fabric.setup(self.model, optimizer)
-        self.network.mark_forward_method("from_frozen")
-        training, validation = shared.parts(recipe)
-        precision = f"{pick_precision(settings)} on {fabric.device.type}"
-        kept = shared.kept(recipe, self.model, self._frozen_features, precision, progress)
-        order: dict[str, Any] = {
-            "batch_size": settings.batch_size,
-            "seed": settings.seed,
-            "weights": None if settings.sampling == "none" else draws[data.train_classes],
-            "rank": fabric.global_rank,
-            "world": fabric.world_size,
-        }
-        self.validation_batch: Callable[[Any], _Input]
-        if kept is None:
-            self.batches = Batches(training.photos, data.train_classes, recipe.augment, **order)
-            self.validation_batch = validation.photos.batch
-            self.logits_of: Callable[[Tensor], Tensor] = self.network
-            self.own_logits_of: Callable[[Tensor], Tensor] = self.model
-        else:
-            self.batches = KeptBatches(kept, training, data.train_classes, recipe.augment.flip, **order)
-            self.validation_batch = KeptValidation(kept, validation).batch
-            self.logits_of, self.own_logits_of = self._from_frozen, self.model.from_frozen
-        if optimizer_state is not None:
-            restore(optimizer, optimizer_state)
-        self.saved = time.monotonic()
-
-    def loop(self) -> None:
-        """From where the state is to the last epoch, or to the end of patience."""
-        state, settings = self.state, self.settings
-        if self.run:
-            start = Start(
-                model=self.model,
-                run=self.run,
-                done=self._done,
-                steps_per_epoch=self.batches.steps,
-                settings=self.recipe.tables(),
-            )
-            for listener in self.listeners:
-                listener.on_start(start)
-        while state.epoch < settings.epochs and not self._out_of_patience():
-            self.progress.begin(f"epoch {state.epoch + 1} of {settings.epochs}", self.batches.steps)
-            self.progress.advance(state.step)
-            started = time.monotonic() - state.seconds
-            self.network.train()
-            rest = range(state.step, self.batches.steps)
-            batch: Callable[[int], tuple[_Input, NDArray[np.int64]]] = partial(self.batches.batch, state.epoch)
-            for photos, classes in ahead(batch, rest):
-                self._step(photos, classes)
-                state.seconds = time.monotonic() - started
-                self._maybe_save()
-            self._end_epoch()
-            state.seconds = time.monotonic() - started
-            self.progress.end()
-
-    def _step(self, photos: _Input, classes: NDArray[np.int64]) -> None:
-        state, settings, fabric = self.state, self.settings, self.fabric
-        number = self._done + 1
-        for listener in self.listeners:
-            listener.on_loaded(number)
-        x, y = self._input(photos), torch.from_numpy(classes).to(fabric.device)
-        for listener in self.listeners:
-            listener.on_batch(number, x, y)
-        # Dropout's luck is the step's: a run that goes on draws what it would have drawn.
-        self._seed((settings.seed << 24) + number * fabric.world_size + fabric.global_rank)
-        factor = rate_factor(number - 1, settings.epochs * self.batches.steps, settings.schedule, settings.warmup)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak_lr"] * factor
-        logits = self.logits_of(x).float()
-        loss = (self.loss(logits, y) * self.factors[y]).mean()
-        with torch.no_grad():
-            nll = nn.functional.cross_entropy(logits, y)
-            hits = (logits.argmax(1) == y).float().mean()
-            told = torch.stack([loss.detach(), nll, hits, torch.tensor(float(self.stop.signal), device=loss.device)])
-            told = self._over_processes(told, "mean")
-        loss_value, nll_value, hit_share, signal = told.tolist()
-        if not math.isfinite(loss_value):
-            for listener in self.listeners:
-                listener.on_step(number, state.epoch + 1, loss_value)
-            raise RunError(
-                f"the loss is {loss_value} at epoch {state.epoch + 1}, step {state.step + 1}: lower train.head_lr and "
-                "train.backbone_lr, or set train.precision to 32-true; then train with --restart"
-            )
-        for listener in self.listeners:
-            listener.on_forward(number)
-        fabric.backward(loss)
-        for listener in self.listeners:
-            listener.on_backward(number)
-        if settings.clip:
-            fabric.clip_gradients(self.network, self.optimizer, max_norm=settings.clip, error_if_nonfinite=False)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        num = len(classes) * fabric.world_size
-        state.step += 1
-        state.loss += loss_value * num
-        state.nll += nll_value * num
-        state.correct += hit_share * num
-        state.seen += num
-        self.progress.advance(1, note=f"loss {state.loss / state.seen:.3f}")
-        for listener in self.listeners:
-            listener.on_step(number, state.epoch + 1, loss_value)
-        if signal:
-            self._stop_here()
-
-    def _end_epoch(self) -> None:
-        state, data = self.state, self.data
-        predictions = self._validate()
-        found = figures(predictions)
-        rate = self.optimizer.param_groups[0]["lr"]
-        row: dict[str, Any] = {
-            "epoch": state.epoch + 1,
-            "step": self._done,
-            "head_lr": rate,
-            "train_loss": state.loss / state.seen,
-            "train_nll": state.nll / state.seen,
-            "train_accuracy": state.correct / state.seen,
-            **{f"validation_{name}": value for name, value in found.items()},
-            "seconds": round(state.seconds, 1),
-        }
-        state.history.append(row)
-        if state.best_nll is None or found["nll"] < state.best_nll:
-            state.best_nll, state.best_epoch = found["nll"], state.epoch + 1
-            self.best = predictions
-            if self.run and self.fabric.global_rank == 0:
-                config: Any = self.model.backbone.config
-                run_folder.save_best(self.run, self.model.state_dict(), config.to_dict(), self._card(found))
-        state.epoch, state.step = state.epoch + 1, 0
-        state.loss = state.nll = state.correct = state.seen = 0.0
-        if self.run and self.fabric.global_rank == 0:
-            run_folder.write_history(self.run, state.history)
-            self._save()
-        self.progress.message(
-            f"epoch {row['epoch']}: loss {row['train_loss']:.3f}; validation: negative log-likelihood "
-            f"{found['nll']:.3f}, accuracy {found['accuracy']:.1%}, within one {found['within_one']:.1%}, "
-            f"RMSE {found['rmse']:.2f}{', the best so far' if state.best_epoch == row['epoch'] else ''}"
-        )
-        matrix = confusion(predictions)[data.counts.lowest :, data.counts.lowest :]
-        for listener in self.listeners:
-            listener.on_epoch(row["step"], row, matrix)
-
-    @torch.no_grad()
-    def _validate(self) -> Predictions:
-        fabric, data, size = self.fabric, self.data, self.settings.batch_size
-        if fabric.world_size > 1:  # batch norm's statistics are those of the first process
-            for buffer in self.model.buffers():
-                mine = torch.zeros_like(buffer) if fabric.global_rank else buffer.clone()
-                buffer.copy_(self._over_processes(mine, "sum"))
-        self.model.eval()
-        places = np.arange(len(data.validation_paths))[fabric.global_rank :: fabric.world_size]
-        chunks = [places[start : start + size] for start in range(0, len(places), size)]
-        logits = torch.zeros(len(data.validation_paths), data.counts.num_classes, device=fabric.device)
-        for chunk, photos in zip(chunks, ahead(self.validation_batch, chunks), strict=True):
-            with fabric.autocast():
-                logits[torch.from_numpy(chunk).to(fabric.device)] = self.own_logits_of(self._input(photos)).float()
-            if fabric.world_size == 1 and self.stop.signal:
-                self._stop_here()
-        values = self._over_processes(logits, "sum").cpu().numpy()
-        if not np.isfinite(values).all():
-            raise RunError(
-                f"the network's answers are not finite after epoch {self.state.epoch + 1}: lower train.head_lr and "
-                "train.backbone_lr; then train with --restart"
-            )
-        return predictions_of(values, data.validation_labels, data.counts, open_mean=data.open_mean)
-
-    def _card(self, found: Mapping[str, float]) -> ModelCard:
-        data = self.data
-        return ModelCard(
-            architecture=f"{self.recipe.model.backbone} + linear head",
-            pixels=self.recipe.pixels,
-            counts=data.counts,
-            open_mean=data.open_mean,
-            manifest_digest=self.digest,
-            manifest=data.line,
-            metrics={"validation": dict(found), "best_epoch": self.state.best_epoch},
-        )
-
-    @property
-    def _done(self) -> int:
-        return self.state.epoch * self.batches.steps + self.state.step
-
-    def _seed(self, seed: int) -> None:
-        # As torch.manual_seed, which takes a millisecond to note for devices that are not there.
-        torch.default_generator.manual_seed(seed)
-        if self.fabric.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
-
-    def _frozen_features(self, photos: Tensor) -> Tensor:
-        with self.fabric.autocast():
-            return self.model.frozen_features(self._input(photos))
-
-    def _from_frozen(self, features: Tensor) -> Tensor:
-        with self.fabric.autocast():  # the wrapper brings it to `forward` alone
-            logits: Tensor = self.network.from_frozen(features)
-        return logits
-
-    def _input(self, photos: _Input) -> Tensor:
-        x = (photos if isinstance(photos, Tensor) else torch.from_numpy(photos)).to(self.fabric.device)
-        return x.contiguous(memory_format=torch.channels_last) if self.settings.channels_last else x
-
-    def _over_processes(self, values: Tensor, how: str) -> Tensor:
-        if self.fabric.world_size == 1:
-            return values
-        reduced = self.fabric.all_reduce(values, reduce_op=how)
-        assert isinstance(reduced, Tensor)  # noqa: S101 - the types of what is given and taken are the same
-        return reduced
-
-    def _out_of_patience(self) -> bool:
-        state, patience = self.state, self.settings.patience
-        over = bool(patience and state.best_epoch and state.epoch - state.best_epoch >= patience)
-        if over:
-            self.progress.message(f"no better epoch than {state.best_epoch} in {patience}: enough")
-        return over
-
-    def _maybe_save(self) -> None:
-        every = self.settings.checkpoint_every_steps
-        due = (every and self.state.step % every == 0) or (
-            time.monotonic() - self.saved > self.settings.checkpoint_every_seconds
-        )
-        if due and self.fabric.global_rank == 0:
-            self._save()
-
-    def _save(self) -> None:
-        if self.run is None:
-            return
-        save_checkpoint(
-            self.run / run_folder.CHECKPOINT,
-            self.model.trained_state(),
-            self.optimizer.state_dict(),
-            dataclasses.asdict(self.state),
-        )
-        self.saved = time.monotonic()
-
-    def _stop_here(self) -> None:
-        if self.fabric.global_rank == 0:
-            self._save()
-        self.fabric.barrier()
-        where = f"epoch {self.state.epoch + 1}, step {self.state.step}"
-        raise RunStoppedError(f"stopped after {where}; the same command goes on from there", self.stop.exit_code)
-
-    def close(self) -> None:
-        """Ends bars."""
-        self.progress.end()
-        for listener in self.listeners:
-            listener.on_end()

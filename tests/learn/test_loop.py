@@ -1,0 +1,87 @@
+"""The loop: learns, chooses the best epoch, goes on from any step to the same bits, stops when it makes no sense."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from bintally.data.manifest import Manifest
+from bintally.errors import RunError
+from bintally.learn.checkpoint import same_bits
+from bintally.learn.listen import Listener
+from bintally.learn.recipe import Recipe
+from bintally.learn.run import read_run
+from bintally.learn.train import train
+
+MakeManifest = Callable[..., Manifest]
+Tiny = Callable[..., Recipe]
+
+
+class Ends(Listener):
+    """Ends a training at a step, as a kill would: nothing is put away."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step(self, step: int, epoch: int, loss: float) -> None:
+        if step == self.step:
+            raise KeyboardInterrupt
+
+
+def history(run: Path) -> list[dict[str, str]]:
+    with (run / "history.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
+@pytest.mark.slow
+def test_a_training_learns_what_can_be_learnt(make_manifest: MakeManifest, tiny: Tiny, tmp_path: Path) -> None:
+    result = train(make_manifest(num=400), tmp_path / "run", tiny(epochs=8, batch_size=16))
+    assert result.card.metrics["validation"]["accuracy"] > 0.4  # a blind counter has about 0.2
+
+
+@pytest.mark.parametrize("step", [1, 4, 6, 7])  # three steps an epoch, a checkpoint every two
+def test_a_run_that_died_at_any_step_ends_with_the_same_bits(
+    make_manifest: MakeManifest, tiny: Tiny, tmp_path: Path, step: int
+) -> None:
+    manifest = make_manifest()
+    recipe = tiny(epochs=3, checkpoint_every_steps=2, sampling="sqrt", class_weights="balanced", clip=1.0)
+    train(manifest, tmp_path / "whole", recipe)
+    with pytest.raises(KeyboardInterrupt):
+        train(manifest, tmp_path / "killed", recipe, listeners=[Ends(step)])
+    assert read_run(tmp_path / "killed")["status"] == "running"
+    train(manifest, tmp_path / "killed", recipe)
+    whole, killed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    assert same_bits(whole, killed)
+    assert history(tmp_path / "whole") == history(tmp_path / "killed")
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_every_optimizer_goes_on(make_manifest: MakeManifest, tiny: Tiny, tmp_path: Path, optimizer: str) -> None:
+    manifest = make_manifest(num=30)
+    recipe = tiny(epochs=2, optimizer=optimizer, schedule="cosine", checkpoint_every_steps=1)
+    train(manifest, tmp_path / "whole", recipe)
+    with pytest.raises(KeyboardInterrupt):
+        train(manifest, tmp_path / "killed", recipe, listeners=[Ends(3)])
+    train(manifest, tmp_path / "killed", recipe)
+    whole, killed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    assert same_bits(whole, killed)
+
+
+def test_patience_ends_a_training_that_gets_no_better(
+    make_manifest: MakeManifest, tiny: Tiny, tmp_path: Path
+) -> None:
+    recipe = tiny(epochs=30, patience=1, head_lr=1e-9, backbone_lr=0.05, schedule="constant")
+    result = train(make_manifest(num=20), tmp_path / "run", recipe)
+    assert result.epochs < 30
+    assert result.epochs - result.best_epoch == 1
+
+
+def test_a_loss_that_is_infinite_ends_the_run_and_says_what_to_change(
+    make_manifest: MakeManifest, tiny: Tiny, tmp_path: Path
+) -> None:
+    recipe = tiny(epochs=3, optimizer="sgd", head_lr=1e30, backbone_lr=1e30, schedule="constant")
+    with pytest.raises(RunError, match=r"not finite|the loss is"):
+        train(make_manifest(num=20), tmp_path / "run", recipe)
+    assert read_run(tmp_path / "run")["status"] == "failed"
