@@ -260,6 +260,14 @@ def test_the_quick_decoder_is_pillow_s_to_the_bit(how: dict[str, Any], mode: str
         np.testing.assert_array_equal(pixels.decode(data), np.asarray(image.convert("RGB")))
 
 
+@pytest.mark.parametrize("size", [(500, 430), (446, 448), (448, 449), (900, 1000), (2000, 1800)], ids=str)
+def test_scaled_decoding_is_pillow_s_draft_to_the_bit(size: tuple[int, int]) -> None:
+    data = encoded(Image.effect_mandelbrot(size, (-2, -1.5, 1, 1.5), 50).convert("RGB"), subsampling=2)
+    with Image.open(io.BytesIO(data)) as image:
+        image.draft(None, (224, 224))
+        np.testing.assert_array_equal(pixels.decode(data, at_least=224), np.asarray(image.convert("RGB")))
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 3000), st.binary(min_size=1, max_size=4), st.integers(0, 4), st.floats(0.2, 1))
 def test_damaged_photos_get_pillow_s_verdict(start: int, noise: bytes, length: int, share: float) -> None:
