@@ -32,7 +32,7 @@ def slow_loader(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     read = loader.read_square
 
     def slow(data: bytes, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        time.sleep(0.06)
+        time.sleep(0.15)
         return read(data, size)
 
     monkeypatch.setattr(loader, "read_square", slow)
