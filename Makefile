@@ -7,7 +7,8 @@ TORCH_INDEX ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TORCH := torch==$(shell sed -n 's/^torch==//p' constraints.txt)
-PYTEST := $(BIN)/python -m pytest
+# One thread a process: test runners on every core, each with a torch that wants every core, wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 JOBS ?= 2
 
 .PHONY: demo test test-slow check format bench clean help
