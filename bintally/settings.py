@@ -95,6 +95,29 @@ def fill(
         raise SettingsError(f"[{section}]: {error}") from error
 
 
+def fill_set(known: Mapping[str, type[T]], path: Path | None) -> dict[str, T]:
+    """Makes one object of each class in a set, such as debug rules, from their defaults and a TOML file.
+
+    The file has a table per name and a key per setting, as in `[Overfit] ratio_threshold = 0.5`; `enabled = false`
+    leaves one out.
+
+    Raises:
+        SettingsError: a table is none of the set, or a key none of its settings.
+    """
+    tables = read_toml(path) if path else {}
+    source = str(path) if path else "defaults"
+    check_tables(tables, known, source)
+    made: dict[str, T] = {}
+    for name, cls in known.items():
+        table = dict(tables.get(name, {}))
+        enabled = table.pop("enabled", True)
+        if not isinstance(enabled, bool):
+            raise SettingsError(f"{source}: {name}.enabled is true or false, not {enabled!r}")
+        if enabled:
+            made[name] = fill(cls, name, file={name: table}, file_name=source)
+    return made
+
+
 def parse_assignments(words: Iterable[str]) -> dict[str, dict[str, str]]:
     """Reads `--set section.key=value` words into section → key → value.
 

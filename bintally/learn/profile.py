@@ -38,12 +38,12 @@ from bintally.learn.profiler_rules import (
     load_profiler_rules,
     profiler_report,
     usage,
-    write_profiler_report,
 )
 from bintally.learn.recipe import Recipe
 from bintally.learn.sampling import Sample, Sampler, percentile
 from bintally.learn.shared import Shared
 from bintally.learn.train import try_out
+from bintally.learn.watch import write_report
 from bintally.pixels import PixelSpec
 from bintally.progress import Progress, Silent
 
@@ -125,7 +125,7 @@ def profile(
     found |= {"rules": verdicts, "trace": _write_trace(to, base.trace) if base.trace else None}
     found |= {"steps": [_rounded(step) for step in base.recording.steps]}
     found |= {"samples": [_rounded(sample) for sample in base.samples]}
-    write_profiler_report(to, verdicts)
+    write_report(to, verdicts)
     files.write_json(to / PROFILE_FILE, found)
     return found
 

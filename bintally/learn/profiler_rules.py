@@ -15,8 +15,7 @@ from typing import Annotated, Any, ClassVar, Protocol
 
 from pydantic import Field
 
-from bintally import files, settings
-from bintally.errors import SettingsError
+from bintally import settings
 from bintally.learn.sampling import Sample, percentile
 
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -439,18 +438,7 @@ def load_profiler_rules(path: Path | None = None) -> dict[str, ProfilerRule]:
     Raises:
         SettingsError: a table is no rule, or a key none of its thresholds.
     """
-    tables = settings.read_toml(path) if path else {}
-    name = str(path) if path else "rules"
-    settings.check_tables(tables, PROFILER_RULES, name)
-    rules: dict[str, ProfilerRule] = {}
-    for rule, cls in PROFILER_RULES.items():
-        table = dict(tables.get(rule, {}))
-        enabled = table.pop("enabled", True)
-        if not isinstance(enabled, bool):
-            raise SettingsError(f"{name}: {rule}.enabled is true or false, not {enabled!r}")
-        if enabled:
-            rules[rule] = settings.fill(cls, rule, file={rule: table}, file_name=name)
-    return rules
+    return settings.fill_set(PROFILER_RULES, path)
 
 
 def usage(samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
@@ -509,9 +497,3 @@ def profiler_report(rules: Mapping[str, ProfilerRule], recording: Recording) -> 
 
 
 _OF_STEPS = {"Dataloader", "StepOutlier", "MaxInitializationTime"}
-
-
-def write_profiler_report(folder: Path, verdicts: Mapping[str, Mapping[str, Any]]) -> None:
-    """Writes `<Rule>.json` for each verdict into `folder`."""
-    for name, verdict in verdicts.items():
-        files.write_json(folder / f"{name}.json", verdict)

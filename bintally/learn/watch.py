@@ -248,18 +248,7 @@ def load_rules(path: Path | None = None) -> dict[str, Rule]:
     Raises:
         SettingsError: a table is no rule, or a key none of its thresholds.
     """
-    tables = settings.read_toml(path) if path else {}
-    name = str(path) if path else "rules"
-    settings.check_tables(tables, RULES, name)
-    rules: dict[str, Rule] = {}
-    for rule, cls in RULES.items():
-        table = dict(tables.get(rule, {}))
-        enabled = table.pop("enabled", True)
-        if not isinstance(enabled, bool):
-            raise SettingsError(f"{name}: {rule}.enabled is true or false, not {enabled!r}")
-        if enabled:
-            rules[rule] = settings.fill(cls, rule, file={rule: table}, file_name=name)
-    return rules
+    return settings.fill_set(RULES, path)
 
 
 def judge(rules: Mapping[str, Rule], history: History) -> dict[str, list[Finding]]:

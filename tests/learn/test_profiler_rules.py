@@ -22,9 +22,9 @@ from bintally.learn.profiler_rules import (
     StepTime,
     load_profiler_rules,
     profiler_report,
-    write_profiler_report,
 )
 from bintally.learn.sampling import GpuSample, Sample
+from bintally.learn.watch import write_report
 
 
 def gpu(percent: float, memory: float = 50, index: int = 0) -> GpuSample:
@@ -147,7 +147,7 @@ def test_nothing_recorded_is_no_crash() -> None:
 
 def test_files_in_the_familiar_shape(tmp_path: Path) -> None:
     verdicts = profiler_report(load_profiler_rules(), Recording(samples=samples(io=99), workers=9, cores=1))
-    write_profiler_report(tmp_path, verdicts)
+    write_report(tmp_path, verdicts)
     assert {path.stem for path in tmp_path.iterdir()} == set(PROFILER_RULES)
     found = json.loads((tmp_path / "IOBottleneck.json").read_text())
     assert set(found) == {"RuleTriggered", "Violations", "Details", "Datapoints", "RuleParameters"}
