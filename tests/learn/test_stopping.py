@@ -14,6 +14,7 @@ from bintally.learn.stopping import stop_signals
 def in_a_process(code: str) -> str:
     """Runs code in a process of its own: test runners move tests to other threads, where no signal is caught."""
     head = "import os, signal\nfrom bintally.learn.stopping import stop_signals\n"
+    head += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # what runs in the background inherits none
     done = subprocess.run(
         [sys.executable, "-c", head + textwrap.dedent(code)], capture_output=True, text=True, check=False
     )
