@@ -70,11 +70,13 @@ def _draw(to: Path, store: Path, photos: int, seed: int) -> None:
     settings = DrawSettings(
         num_photos=photos,
         seed=seed,
-        size=144,
+        size=128,
+        products=150,
         alike_sizes=1.0,
         copies=0.2,
-        same_colours=0.1,
-        bands=0.6,
+        same_colours=0.05,
+        bands=0.3,
+        blurred=0.06,
         lighting=0.5,
     )
     drawn = draw_store(store, settings, console.Bar())
