@@ -32,7 +32,7 @@ class Case:
     rate: float = 5e-4
     epochs: int = 4
     steps: int = 30
-    signal: float = 0.35
+    signal: float = 0.45
     shares: tuple[float, ...] = (1.0, 1.0, 1.0)
     offset: float = 0.0
     photos: int = 0
@@ -78,7 +78,7 @@ def never_die(model: nn.Sequential) -> None:
 
 HEALTHY = {
     "healthy (Adam)": Case(),
-    "healthy (SGD)": Case(optimizer="sgd", rate=0.01),
+    "healthy (SGD)": Case(optimizer="sgd", rate=0.006),
     "healthy (two layers frozen)": Case(prepare=freeze_two_layers, rate=2e-3),
 }
 SICK = {

@@ -222,7 +222,7 @@ class Watcher(Listener):
         Raises:
             RunError: a rule of `stop_on` fired.
         """
-        self._told.after_epoch(step, row["epoch"], row["train_nll"], row["nll"], confusion)
+        self._told.after_epoch(step, row["epoch"], row["train_nll"], row["validation_nll"], confusion)
         self._judge()
 
     @property

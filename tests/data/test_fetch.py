@@ -213,7 +213,12 @@ def test_ctrl_c_is_clean(web: tuple[str, type[Counting]], tmp_path: Path) -> Non
     url, handler = web
     handler.delay_s = 0.2
     command = [sys.executable, "-m", "bintally", "fetch", url, "--to", str(tmp_path), "--ids", ALL]
-    process = subprocess.Popen([*command, "--in-flight", "3"], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, "--in-flight", "3"],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in the background ignores it
+    )
     until = time.monotonic() + 60
     while len(files_in(tmp_path)) < 3 and time.monotonic() < until:
         time.sleep(0.01)

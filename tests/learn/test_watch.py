@@ -1,17 +1,30 @@
 """The recorder reads what is there, leaves frozen layers out, survives kills; rules are filled from TOML."""
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from bintally.data.manifest import Manifest
 from bintally.errors import RunError, SettingsError
 from bintally.learn import watch
-from bintally.learn.rules import RULES, History, TensorStats, Validation
+from bintally.learn.recipe import Recipe
+from bintally.learn.rules import RULES, Finding, History, TensorStats, Validation
+from bintally.learn.run import read_run
+from bintally.learn.train import train as train_run
 
 torch.set_num_threads(1)
+
+
+class Always:
+    advice = "Nothing helps."
+
+    def findings(self, history: History) -> Iterator[Finding]:
+        for check in history.checks:
+            yield Finding(rule="Always", step=check.step, where="here", value=1.0, threshold=0.0, message="always")
 
 
 def network(*, frozen: bool = False) -> nn.Sequential:
@@ -114,6 +127,43 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     (tmp_path / watch.CHECKS_FILE).write_text('{"step": "x"}\n')
     with pytest.raises(RunError, match=r"checks\.jsonl is damaged at line 1"):
         watch.read_history(tmp_path)
+
+
+def test_a_real_training_is_watched_and_judged(
+    make_manifest: Callable[..., Manifest], tiny: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    rules = watch.load_rules()
+    watcher = watch.Watcher(watch.WatchSettings(every=2), rules)
+    train_run(make_manifest(), tmp_path / "run", tiny(epochs=2), listeners=[watcher])
+    history = watch.read_run_history(tmp_path / "run")
+    assert history.finished
+    assert [one.epoch for one in history.validations] == [1, 2]
+    assert all(one.loss and one.train_loss and one.confusion for one in history.validations)
+    assert history.checks[0].input_photos > 0
+    assert {"head.weight"} < set(history.checks[0].gradients)
+    assert history.checks[0].dead_relus
+    assert set(watch.report(rules, history)) == set(RULES)
+
+
+def test_a_rule_stops_a_training(
+    make_manifest: Callable[..., Manifest], tiny: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    watcher = watch.Watcher(
+        watch.WatchSettings(every=1, stop_on=("CheckInputImages",)), {"CheckInputImages": Always()}
+    )
+    with pytest.raises(RunError, match="CheckInputImages fired at step 1"):
+        train_run(make_manifest(), tmp_path / "run", tiny(epochs=2), listeners=[watcher])
+    assert read_run(tmp_path / "run")["status"] == "failed"
+
+
+def test_a_loss_that_is_no_number_is_recorded_before_the_run_ends(
+    make_manifest: Callable[..., Manifest], tiny: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    watcher = watch.Watcher(watch.WatchSettings(every=1000), watch.load_rules())
+    recipe = tiny(epochs=30, optimizer="sgd", head_lr=1e12, backbone_lr=1e12)
+    with pytest.raises(RunError, match="the loss is"):
+        train_run(make_manifest(), tmp_path / "run", recipe, listeners=[watcher])
+    assert watch.read_history(tmp_path / "run" / "watch").checks[-1].loss is None
 
 
 def test_rules_from_toml(tmp_path: Path) -> None:
