@@ -17,6 +17,7 @@ from bintally.learn.rules import RULES, Rule, StalledTraining
 from bintally.learn.watch import Recorder, judge, load_rules
 
 SEEDS = 10
+SHORT = {"Overfit": "Ofit", "Overtraining": "Otrain", "Confusion": "Conf"}
 CLASSES = 3
 BATCH = 64
 SIDE = 12
@@ -189,15 +190,15 @@ class Matrix:
         return wrong
 
     def __str__(self) -> str:
-        short = ["".join(c for c in rule if c.isupper()) for rule in RULES]
+        short = [SHORT.get(rule, "".join(c for c in rule if c.isupper())) for rule in RULES]
         lines = [
             f"in how many of {self.seeds} seeds each rule fired; a sickness' own rule in brackets",
-            f"{'':30}" + "".join(f"{name:>6}" for name in short),
+            f"{'':30}" + "".join(f"{name:>7}" for name in short),
         ]
         for name, row in self.table.items():
             own = SICK[name].rule if name in SICK else ""
             cells = [f"[{n}]" if rule == own else str(n or "·") for rule, n in row.items()]
-            lines.append(f"{name:30}" + "".join(f"{cell:>6}" for cell in cells))
+            lines.append(f"{name:30}" + "".join(f"{cell:>7}" for cell in cells))
         return "\n".join([*lines, "  ".join(f"{a} {b}" for a, b in zip(short, RULES, strict=True)), *self.broken()])
 
 
