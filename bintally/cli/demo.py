@@ -16,7 +16,7 @@ commands = typer.Typer()
 @commands.command()
 def demo(
     to: Annotated[Path, typer.Option(help="Folder for all that the demo makes.")] = Path("bintally-demo"),
-    photos: Annotated[int, typer.Option(min=300, help="How many photos to draw.")] = 3000,
+    photos: Annotated[int, typer.Option(min=300, help="How many photos to draw.")] = 5400,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, other bins.")] = 0,
 ) -> None:
     """Go the whole way offline on drawn bins: draw, fetch, split, train, evaluate, count.
