@@ -372,8 +372,8 @@ class ClassImbalance:
     threshold_misprediction: Share = 0.7
     samples: Whole = 500
     advice: ClassVar[str] = (
-        'Weight the classes (train.weighting = "sqrt" or "balanced") or sample them evenly, gather more of the rare '
-        "ones, or cover fewer counts. Mind that weights bend the probabilities: calibrate afterwards."
+        'Weight the classes (train.class_weights = "sqrt" or "balanced") or draw them evenly (train.sampling), gather '
+        "more of the rare ones, or cover fewer counts. Mind that weights bend the probabilities: calibrate afterwards."
     )
 
     def findings(self, history: History) -> Iterator[Finding]:
