@@ -21,8 +21,8 @@ def demo(
 ) -> None:
     """Go the whole way offline on drawn bins: draw, fetch, split, train, evaluate, count.
 
-    Made to take about four minutes on two idle cores. Every step is the verb that does the same on real bins, and is shown as it
-    would be typed. A demo that was stopped goes on with the same command.
+    It is made to take about four minutes on two idle cores. Every step is the verb that does the same on real bins, and
+    is shown as it would be typed. A demo that was stopped goes on with the same command.
 
     Example: bintally demo --to /tmp/bins
     """
