@@ -87,10 +87,13 @@ def split_manifest(manifest: Manifest, settings: SplitSettings | None = None) ->
     _check_classes(classes, counts)
     # Shuffled: each photo is a group of its own for the parts; the rows keep their groups, to tell what leaks.
     units = [row.photo.photo_id for row in manifest.rows] if settings.shuffled else groups
-    parts = assign_parts(units, classes, fractions=fractions, seed=settings.seed)
+    # Parts are given to every bin and only then are other counts left out: a photo is in the same part whatever the
+    # range, so that a counter of all bins and one of 0-5 can be scored on the same test photos, unseen by both.
+    strata = [None if row.label is None else min(row.label, settings.top) for row in manifest.rows]
+    parts = assign_parts(units, strata, fractions=fractions, seed=settings.seed)
     rows = tuple(
-        dataclasses.replace(row, group=group, part=part)
-        for row, group, part in zip(manifest.rows, groups, parts, strict=True)
+        dataclasses.replace(row, group=group, part=None if kept is None else part)
+        for row, group, part, kept in zip(manifest.rows, groups, parts, classes, strict=True)
     )
     info = SplitInfo(counts=counts, seed=settings.seed, fractions=_four(fractions), shuffled=settings.shuffled)
     made = dataclasses.replace(manifest, rows=rows, split=info)

@@ -191,6 +191,20 @@ def test_a_range_leaves_other_counts_out_but_groups_reach_across_them() -> None:
     assert report["leaking_test_photos"] == 0
 
 
+def test_a_photo_is_in_the_same_part_whatever_the_range() -> None:
+    rows = [row(str(100 + 3 * n), "ab", label=n % 12) for n in range(600)]
+    everything, few = (
+        {
+            one.photo.photo_id: one.part
+            for one in split_manifest(ordered(Path("/bins"), rows), SplitSettings(counts=counts)).rows
+        }
+        for counts in ("all", "0-5")
+    )
+    kept = {photo: part for photo, part in few.items() if part is not None}
+    assert len(kept) == 300
+    assert kept == {photo: everything[photo] for photo in kept}
+
+
 def test_all_keeps_every_bin() -> None:
     rows = [row(str(100 + 3 * n), "ab", label=n % 14) for n in range(400)]
     report = split_report(split_manifest(ordered(Path("/bins"), rows), SplitSettings(counts="all", top=12)))
