@@ -20,6 +20,7 @@ ROOMS = {
     "learn": {"data.manifest", "data.store"},
     "serve": set(),
     "report": set(),
+    "cloud": {"data.store"},
 }
 HOME = {
     "root": {"numpy", "pydantic", "PIL", "simplejpeg"},
@@ -53,6 +54,7 @@ HOME = {
         ),
     },
     "report": {"numpy", "matplotlib", "jinja2", "PIL"},
+    "cloud": {"pydantic", "boto3", "botocore", "starlette", "uvicorn", "httpx", "anyio"},
 }
 NEVER = {"pickle", "dill", "cloudpickle", "shelve", "marshal"}
 
