@@ -88,3 +88,25 @@ class RunStoppedError(RunError):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class CloudError(BintallyError):
+    """The managed service did not take, or did not answer, a request."""
+
+
+class CloudAccessError(CloudError):
+    """There are no credentials, or they have expired, or they may not do this."""
+
+
+class CloudLimitError(CloudError):
+    """A quota, a lack of machines or too many requests stand against it; the same request may be taken later."""
+
+
+class JobFailedError(CloudError):
+    """A job or an endpoint of the service ended otherwise than well."""
+
+
+class FollowStoppedError(CloudError):
+    """Following a job was stopped by Ctrl-C; the job was not, unless the message says so."""
+
+    exit_code = 130
