@@ -99,6 +99,20 @@ def predict(
 
     Example: bintally predict http://127.0.0.1:8080 bin.jpg --show answers
     """
+    predict_photos(endpoint, photos, token=token, show=show, as_json=as_json, assignments=assignments)
+
+
+def predict_photos(
+    endpoint: str,
+    photos: list[Path],
+    *,
+    token: str = "",
+    show: Path | None = None,
+    region: str = "",
+    as_json: bool = False,
+    assignments: list[str] | None = None,
+) -> None:
+    """What `predict` and `cloud predict` do."""
     try:
         from bintally.serve import client
     except ModuleNotFoundError as error:
@@ -108,7 +122,7 @@ def predict(
 
     tables = parse_assignments(assignments or [])
     check_tables(tables, {"predict": client.PredictSettings}, "--set")
-    settings = fill(client.PredictSettings, "predict", flags=tables.get("predict", {}))
+    settings = fill(client.PredictSettings, "predict", flags={"region": region or None} | tables.get("predict", {}))
     if show is not None and len({photo.stem for photo in photos}) < len(photos):
         raise UsageError("--show names its files after the photos, and two of these have the same name")
     try:

@@ -85,7 +85,7 @@ def tune(
     asked = read_recipe(recipe, tables)
     found = run_tuning(
         asked,
-        _space(space, recipe),
+        find_space(space, recipe),
         manifest / "split.parquet" if manifest.is_dir() else manifest,
         to,
         wishes,
@@ -142,7 +142,7 @@ def compare(
     console.out_table(title, columns, rows)
 
 
-def _space(name: str | None, recipe: str) -> "Space":
+def find_space(name: str | None, recipe: str) -> "Space":
     """The space by its file, by the name of one that comes with bintally, or the one beside the recipe."""
     from importlib import resources
 

@@ -120,7 +120,12 @@ class _Teller:
             self._said[-1] = said
         else:
             self._said.append(said)
-        self._notice(f"{elapsed(step.seconds):>8}  {step.status}{f': {step.message}' if step.message else ''}")
+        self._notice(step_line(step))
+
+
+def step_line(step: Step) -> str:
+    """A step as a line: "    1:05  Downloading: Downloading input data"."""
+    return f"{elapsed(step.seconds):>8}  {step.status}{f': {step.message}' if step.message else ''}"
 
 
 def elapsed(seconds: float) -> str:

@@ -1,6 +1,6 @@
 """The settings of the managed way, [cloud]: where things go, who may do them, on what machines, and at what cost."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -53,7 +53,7 @@ class CloudSettings:
         batch_concurrency: photos sent to a machine at once; 0 leaves it to the container.
         cost_limit: in US dollars; what may cost more is asked about first.
         attempts: how often a request is sent in all when the service is busy or out of reach; waits double in between.
-        poll_s: seconds between two looks at a job.
+        poll_s: seconds between two looks at a job; 0 is 10, or half a second for the service on this machine.
         patience_s: how long following goes on while the service cannot be reached.
     """
 
@@ -89,7 +89,7 @@ class CloudSettings:
     batch_concurrency: Annotated[int, Field(ge=0)] = 0
     cost_limit: Annotated[float, Field(ge=0)] = 5.0
     attempts: Count = 8
-    poll_s: Positive = 10.0
+    poll_s: Annotated[float, Field(ge=0)] = 0.0
     patience_s: Annotated[float, Field(ge=0)] = 900.0
 
     def needed(self, key: str) -> str:
@@ -106,6 +106,26 @@ class CloudSettings:
                 "[cloud] in the file of --config; docs/aws-first-run.md says where it comes from"
             )
         return value
+
+    def settled(self, *, here: bool) -> "CloudSettings":
+        """The settings with what depends on where the service is.
+
+        The service on this machine looks at neither roles nor images, and has a bucket of its own: what is not set of
+        these gets a stand-in, so that the same commands run there with no settings at all.
+
+        Args:
+            here: whether the service runs on this machine.
+        """
+        if not here:
+            return self if self.poll_s else replace(self, poll_s=10.0)
+        return replace(
+            self,
+            bucket=self.bucket or "bintally",
+            role=self.role or "arn:aws:iam::000000000000:role/bintally-local",
+            image_train=self.image_train or "bintally:train",
+            image_serve=self.image_serve or "bintally:serve",
+            poll_s=self.poll_s or 0.5,
+        )
 
     def uri(self, *parts: str) -> str:
         """A place in the bucket, below the prefix: `s3://bucket/prefix/part/…`."""

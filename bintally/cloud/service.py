@@ -101,10 +101,10 @@ class Service:
         except (exceptions.BotoCoreError, exceptions.ClientError) as error:
             raise told(error, operation) from error
 
-    def call(self, operation: str, **request: Any) -> dict[str, Any]:
+    def call(self, operation: str, *, service: str = "", **request: Any) -> dict[str, Any]:
         """Sends one request and gives the answer. Raises CloudError and its kinds."""
         with self.translated(operation):
-            return self._sent(operation, request)
+            return self._sent(operation, request, service)
 
     def create(self, operation: str, request: Mapping[str, Any]) -> bool:
         """Sends a request that makes something under a new name; returns whether an earlier attempt had made it.
@@ -123,10 +123,10 @@ class Service:
             raise told(error, operation) from error
         return False
 
-    def find(self, operation: str, **request: Any) -> dict[str, Any] | None:
+    def find(self, operation: str, *, service: str = "", **request: Any) -> dict[str, Any] | None:
         """As `call`, but None where the service has no such thing."""
         try:
-            return self._sent(operation, request)
+            return self._sent(operation, request, service)
         except exceptions.ClientError as error:
             if is_missing(error):
                 return None

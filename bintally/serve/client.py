@@ -25,11 +25,13 @@ class PredictSettings:
         timeout_s: for one attempt.
         attempts: how often a photo is sent before giving up.
         longest_wait_s: the most that is waited between two attempts, whatever `Retry-After` says.
+        region: of a SageMaker endpoint; AWS_REGION or the profile's when empty.
     """
 
     timeout_s: Annotated[float, Field(gt=0)] = 60.0
     attempts: Annotated[int, Field(ge=1)] = 6
     longest_wait_s: Annotated[float, Field(gt=0)] = 10.0
+    region: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +83,21 @@ class HttpEndpoint:
 class SageMakerEndpoint:
     """A hosted endpoint, by its name; region and credentials as boto3 finds them."""
 
-    def __init__(self, name: str, *, timeout_s: float = 60.0) -> None:
+    def __init__(self, name: str, *, timeout_s: float = 60.0, region: str = "") -> None:
         try:
             import boto3
             from botocore.config import Config
-            from botocore.exceptions import BotoCoreError, ClientError
+            from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError, NoCredentialsError
         except ModuleNotFoundError as error:
             raise MissingExtraError(error.name or "boto3", "cloud") from error
         self.name = f"sagemaker://{name}"
         self._endpoint = name
         self._refused, self._failed = ClientError, BotoCoreError
+        self._unknown = (NoCredentialsError, CredentialRetrievalError)
         # The waiting is ours: boto3's own attempts would not show.
         config = Config(retries={"total_max_attempts": 1}, read_timeout=timeout_s, connect_timeout=10)
         try:
-            self._client = boto3.client("sagemaker-runtime", config=config)
+            self._client = boto3.client("sagemaker-runtime", region_name=region or None, config=config)
         except BotoCoreError as error:
             raise EndpointError(f"{self.name}: {error}") from error
 
@@ -106,6 +109,8 @@ class SageMakerEndpoint:
             )
         except self._refused as error:
             return _refusal(error.response)
+        except self._unknown as error:
+            raise EndpointError(f"{self.name}: there are no AWS credentials to ask it with: {error}") from error
         except self._failed as error:
             return Heard(0, str(error).encode())
         return Heard(200, answer["Body"].read())
@@ -136,7 +141,7 @@ def endpoint_of(address: str, *, token: str = "", settings: PredictSettings | No
     if parts.scheme in {"http", "https"} and parts.netloc:
         return HttpEndpoint(address, token=token, timeout_s=settings.timeout_s)
     if parts.scheme == "sagemaker" and parts.netloc and not parts.path.strip("/"):
-        return SageMakerEndpoint(parts.netloc, timeout_s=settings.timeout_s)
+        return SageMakerEndpoint(parts.netloc, timeout_s=settings.timeout_s, region=settings.region)
     raise UsageError(f"{address!r} is no endpoint: write http://host:port, https://host or sagemaker://name")
 
 

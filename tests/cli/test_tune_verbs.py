@@ -101,12 +101,12 @@ def test_no_space_names_those_there_are(work: Path, tmp_path: Path) -> None:
 
 
 def test_shipped_spaces_fit_the_recipe_seed() -> None:
-    from bintally.cli.tune import _space
+    from bintally.cli.tune import find_space
     from bintally.learn.recipe import read_recipe, recipe_names
     from bintally.learn.tune import check_space
 
     for name in ("seed", "seed-wide"):
-        check_space(read_recipe("seed", environ={}), _space(name, "seed"))
+        check_space(read_recipe("seed", environ={}), find_space(name, "seed"))
     assert all("space" not in name for name in recipe_names())
 
 
