@@ -2,6 +2,8 @@
 
 import typer
 
+from bintally.cli import cloud_hosting, cloud_jobs, cloud_local, cloud_things
+
 commands = typer.Typer()
 
 cloud = typer.Typer(
@@ -10,4 +12,6 @@ cloud = typer.Typer(
     no_args_is_help=True,
 )
 commands.add_typer(cloud)
-# Verbs of other files: each has its own `commands`, joined here as in `for part in (cloud_local,): cloud.add_typer(part.commands)`.
+# Verbs of other files: each has its own `commands`, joined here.
+for part in (cloud_jobs, cloud_hosting, cloud_things, cloud_local):
+    cloud.add_typer(part.commands)

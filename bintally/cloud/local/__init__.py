@@ -1,0 +1,1 @@
+"""The managed service on this machine: its wire protocol on a loopback port, its jobs and endpoints as processes here."""
