@@ -40,6 +40,7 @@ class ModelCard:
     Attributes:
         kind: "trained" (a run of `bintally train`) or "exported".
         architecture: the backbone's name or hub id, with the head.
+        head: the last layer's kind, as `model.head` of a recipe: whoever builds the network again asks for it.
         pixels: the input's size and statistics.
         counts: the counts covered.
         open_mean: mean training label in the open last class, or None when the last class is exact.
@@ -56,6 +57,7 @@ class ModelCard:
 
     kind: Literal["trained", "exported"] = "trained"
     architecture: str
+    head: Literal["linear", "corn", "coral"] = "linear"
     pixels: PixelSpec
     counts: CountRange
     open_mean: float | None = None

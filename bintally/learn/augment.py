@@ -33,6 +33,10 @@ class AugmentSettings:
         colour: by how much each of red, green and blue is scaled at most.
         cutout: probability that a square of an eighth to a third of the side is greyed out.
         band: probability that a band of one colour is laid across, as the elastic bands of real bins are.
+        mixup: how much photos of a batch are mixed, their losses likewise (Zhang et al. 2017,
+            https://arxiv.org/abs/1710.09412): both parameters of the Beta distribution that a step's shares are drawn
+            from; 0.2 mixes most photos a little, 1 all shares alike. The loop does it. Where "train.keep_activations"
+            is "on", what is mixed is the activations.
     """
 
     flip: Share = 0.5
@@ -44,6 +48,7 @@ class AugmentSettings:
     colour: Small = 0.0
     cutout: Share = 0.0
     band: Share = 0.0
+    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
 
 
 def augment(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,15 @@ from bintally.errors import RunError
 
 _MODEL = "model/"
 _OPTIMIZER = "optimizer/"
+_AVERAGE = "average/"
 
 
 def save_checkpoint(
-    path: Path, model: Mapping[str, Tensor], optimizer: Mapping[str, Any], state: Mapping[str, Any]
+    path: Path,
+    model: Mapping[str, Tensor],
+    optimizer: Mapping[str, Any],
+    state: Mapping[str, Any],
+    average: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Writes model, optimizer and the loop's own state, whole or not at all.
 
@@ -28,11 +34,13 @@ def save_checkpoint(
         model: the model's state dict.
         optimizer: the optimizer's state dict.
         state: JSON values; they stand in the file's header, so that both are of the same moment.
+        average: the running average of the weights, where there is one.
 
     Raises:
         DiskFullError: there is no room; the old checkpoint is as it was.
     """
     tensors = {f"{_MODEL}{name}": value for name, value in model.items()}
+    tensors |= {f"{_AVERAGE}{name}": value for name, value in (average or {}).items()}
     scalars: dict[str, Any] = {}
     for index, values in optimizer["state"].items():
         for key, value in values.items():
@@ -45,11 +53,25 @@ def save_checkpoint(
     files.write_bytes(path, save(flat, metadata={"bintally": json.dumps(head, allow_nan=False)}))
 
 
-def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[int, dict[str, Any]], dict[str, Any]]:
-    """Reads what `save_checkpoint` wrote.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What a checkpoint holds.
 
-    Returns:
-        The model's state dict, the optimizer's state by parameter (for `restore`), and the loop's state.
+    Attributes:
+        model: the model's state dict.
+        optimizer: the optimizer's state by parameter, for `restore`.
+        state: the loop's.
+        average: the running average of the weights; empty when there was none.
+    """
+
+    model: dict[str, Tensor]
+    optimizer: dict[int, dict[str, Any]]
+    state: dict[str, Any]
+    average: dict[str, Tensor]
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Reads what `save_checkpoint` wrote.
 
     Raises:
         RunError: the file is missing or damaged.
@@ -60,13 +82,15 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[int, dict[str, 
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise RunError(f"{path} is no checkpoint that can be read ({error}): train again with --restart") from error
-    model = {name.removeprefix(_MODEL): value for name, value in tensors.items() if name.startswith(_MODEL)}
+
+    def under(prefix: str) -> dict[str, Any]:
+        return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
     optimizer: dict[int, dict[str, Any]] = {}
-    found = {name.removeprefix(_OPTIMIZER): v for name, v in tensors.items() if name.startswith(_OPTIMIZER)}
-    for name, value in (found | head["scalars"]).items():
+    for name, value in (under(_OPTIMIZER) | head["scalars"]).items():
         index, _, key = name.partition("/")
         optimizer.setdefault(int(index), {})[key] = value
-    return model, optimizer, head["state"]
+    return Checkpoint(model=under(_MODEL), optimizer=optimizer, state=head["state"], average=under(_AVERAGE))
 
 
 def restore(optimizer: Optimizer, state: Mapping[int, Mapping[str, Any]]) -> None:

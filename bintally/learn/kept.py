@@ -39,7 +39,7 @@ class Part:
 
 
 def beyond_mirroring(settings: AugmentSettings) -> list[str]:
-    """The recipe's augmentations that kept activations cannot have: all but left and right exchanged."""
+    """The recipe's augmentations that change photos in a way that kept activations do not show: all but mirroring."""
     return [one.name for one in fields(settings) if one.name != "flip" and getattr(settings, one.name)]
 
 
@@ -84,6 +84,7 @@ def keep_parts(
         return None
     if others and wish == "auto":
         return None
+    others = [name for name in others if name != "mixup"]  # activations are mixed as well as photos
     if others:
         progress.message(f"kept activations: photos are mirrored at most; no {', '.join(others)}")
     views = views_of(augmentation)

@@ -1,5 +1,6 @@
 """The training loop: epochs of steps from wherever a checkpoint left it, each ending with a look at the validation part."""
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from bintally.card import ModelCard
 from bintally.errors import RunError, RunStoppedError
 from bintally.learn import run as run_folder
+from bintally.learn.average import Average
 from bintally.learn.checkpoint import load_checkpoint, restore, save_checkpoint
 from bintally.learn.device import pick_precision
 from bintally.learn.kept import KeptBatches, KeptValidation
@@ -73,21 +75,27 @@ class Training:
         self.model.start_from(shares.tolist())
         if settings.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's types
-        self.loss = make_loss(settings.loss, label_smoothing=settings.label_smoothing)
+        self.loss = make_loss(
+            settings.loss,
+            label_smoothing=settings.label_smoothing,
+            width=settings.loss_width,
+            mix=settings.loss_mix,
+        )
         factors = class_factors(data.train_classes, data.counts.num_classes, settings.class_weights)
         self.factors = torch.tensor(factors, dtype=torch.float32, device=fabric.device)
         draws = class_factors(data.train_classes, data.counts.num_classes, settings.sampling)
-        self.state, optimizer_state = _State(), None
+        self.state, before = _State(), None
         self.best: Predictions | None = None
         checkpoint = run / run_folder.CHECKPOINT if run else None
         if checkpoint and checkpoint.exists():
-            weights, optimizer_state, values = load_checkpoint(checkpoint)
-            self.model.load_trained_state(weights)
-            self.state = _State(**values)
+            before = load_checkpoint(checkpoint)
+            self.model.load_trained_state(before.model)
+            self.state = _State(**before.state)
             progress.message(f"goes on from epoch {self.state.epoch + 1}, step {self.state.step + 1}")
         optimizer = make_optimizer(self.model, settings)
         self.network, self.optimizer = fabric.setup(self.model, optimizer)
         self.network.mark_forward_method("from_frozen")
+        self.average = Average(self.model, settings.ema) if settings.ema else None
         training, validation = shared.parts(recipe)
         precision = f"{pick_precision(settings)} on {fabric.device.type}"
         kept = shared.kept(recipe, self.model, self._frozen_features, precision, progress)
@@ -108,8 +116,10 @@ class Training:
             self.batches = KeptBatches(kept, training, data.train_classes, recipe.augment.flip, **order)
             self.validation_batch = KeptValidation(kept, validation).batch
             self.logits_of, self.own_logits_of = self._from_frozen, self.model.from_frozen
-        if optimizer_state is not None:
-            restore(optimizer, optimizer_state)
+        if before is not None:
+            restore(optimizer, before.optimizer)
+            if self.average:
+                self.average.load(before.average)
         self.saved = time.monotonic()
 
     def loop(self) -> None:
@@ -153,8 +163,11 @@ class Training:
         factor = rate_factor(number - 1, settings.epochs * self.batches.steps, settings.schedule, settings.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
+        x, other, share = self._mixed(x, y, number)
         logits = self.logits_of(x).float()
         loss = (self.loss(logits, y) * self.factors[y]).mean()
+        if share < 1:
+            loss = share * loss + (1 - share) * (self.loss(logits, other) * self.factors[other]).mean()
         with torch.no_grad():
             nll = nn.functional.cross_entropy(logits, y)
             hits = (logits.argmax(1) == y).float().mean()
@@ -177,6 +190,8 @@ class Training:
             fabric.clip_gradients(self.network, self.optimizer, max_norm=settings.clip, error_if_nonfinite=False)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        if self.average:
+            self.average.update(number)
         num = len(classes) * fabric.world_size
         state.step += 1
         state.loss += loss_value * num
@@ -189,15 +204,46 @@ class Training:
         if signal:
             self._stop_here()
 
+    def _mixed(self, x: Tensor, y: Tensor, number: int) -> tuple[Tensor, Tensor, float]:
+        """The batch with each photo mixed with another one of it, the others' classes, and the photos' own share."""
+        strength = self.recipe.augment.mixup
+        if not strength:
+            return x, y, 1.0
+        luck = np.random.default_rng((self.settings.seed, number, self.fabric.global_rank, 2))
+        share = float(luck.beta(strength, strength))
+        share = max(share, 1 - share)  # so that what is told of the training part is of the larger one
+        order = torch.from_numpy(luck.permutation(len(y))).to(x.device)
+        return torch.lerp(x[order], x, share), y[order], share
+
     def _end_epoch(self) -> None:
         state, data = self.state, self.data
+        self._same_buffers()
+        with self.average.in_place() if self.average else contextlib.nullcontext():
+            predictions, row = self._judge()
+        state.epoch, state.step = state.epoch + 1, 0
+        state.loss = state.nll = state.correct = state.seen = 0.0
+        if self.run and self.fabric.global_rank == 0:
+            run_folder.write_history(self.run, state.history)
+            self._save()
+        self.progress.message(
+            f"epoch {row['epoch']}: loss {row['train_loss']:.3f}; validation: negative log-likelihood "
+            f"{row['validation_nll']:.3f}, accuracy {row['validation_accuracy']:.1%}, within one "
+            f"{row['validation_within_one']:.1%}, RMSE {row['validation_rmse']:.2f}"
+            f"{', the best so far' if state.best_epoch == row['epoch'] else ''}"
+        )
+        matrix = confusion(predictions)[data.counts.lowest :, data.counts.lowest :]
+        for listener in self.listeners:
+            listener.on_epoch(row["step"], row, matrix)
+
+    def _judge(self) -> tuple[Predictions, dict[str, Any]]:
+        """Validates the model as it is now and keeps it when it is the best so far; the epoch's line of history."""
+        state = self.state
         predictions = self._validate()
         found = figures(predictions)
-        rate = self.optimizer.param_groups[0]["lr"]
         row: dict[str, Any] = {
             "epoch": state.epoch + 1,
             "step": self._done,
-            "head_lr": rate,
+            "head_lr": self.optimizer.param_groups[0]["lr"],
             "train_loss": state.loss / state.seen,
             "train_nll": state.nll / state.seen,
             "train_accuracy": state.correct / state.seen,
@@ -211,27 +257,19 @@ class Training:
             if self.run and self.fabric.global_rank == 0:
                 config: Any = self.model.backbone.config
                 run_folder.save_best(self.run, self.model.state_dict(), config.to_dict(), self._card(found))
-        state.epoch, state.step = state.epoch + 1, 0
-        state.loss = state.nll = state.correct = state.seen = 0.0
-        if self.run and self.fabric.global_rank == 0:
-            run_folder.write_history(self.run, state.history)
-            self._save()
-        self.progress.message(
-            f"epoch {row['epoch']}: loss {row['train_loss']:.3f}; validation: negative log-likelihood "
-            f"{found['nll']:.3f}, accuracy {found['accuracy']:.1%}, within one {found['within_one']:.1%}, "
-            f"RMSE {found['rmse']:.2f}{', the best so far' if state.best_epoch == row['epoch'] else ''}"
-        )
-        matrix = confusion(predictions)[data.counts.lowest :, data.counts.lowest :]
-        for listener in self.listeners:
-            listener.on_epoch(row["step"], row, matrix)
+        return predictions, row
+
+    def _same_buffers(self) -> None:
+        """Batch norm's statistics are those of the first process."""
+        if self.fabric.world_size > 1:
+            for buffer in self.model.buffers():
+                mine = torch.zeros_like(buffer) if self.fabric.global_rank else buffer.clone()
+                buffer.copy_(self._over_processes(mine, "sum"))
 
     @torch.no_grad()
     def _validate(self) -> Predictions:
         fabric, data, size = self.fabric, self.data, self.settings.batch_size
-        if fabric.world_size > 1:  # batch norm's statistics are those of the first process
-            for buffer in self.model.buffers():
-                mine = torch.zeros_like(buffer) if fabric.global_rank else buffer.clone()
-                buffer.copy_(self._over_processes(mine, "sum"))
+        self._same_buffers()
         self.model.eval()
         places = np.arange(len(data.validation_paths))[fabric.global_rank :: fabric.world_size]
         chunks = [places[start : start + size] for start in range(0, len(places), size)]
@@ -252,7 +290,8 @@ class Training:
     def _card(self, found: Mapping[str, float]) -> ModelCard:
         data = self.data
         return ModelCard(
-            architecture=f"{self.recipe.model.backbone} + linear head",
+            architecture=f"{self.recipe.model.backbone} + {self.recipe.model.head} head",
+            head=self.recipe.model.head,
             pixels=self.recipe.pixels,
             counts=data.counts,
             open_mean=data.open_mean,
@@ -311,9 +350,10 @@ class Training:
             return
         save_checkpoint(
             self.run / run_folder.CHECKPOINT,
-            self.model.trained_state(),
+            self.average.trained if self.average else self.model.trained_state(),
             self.optimizer.state_dict(),
             dataclasses.asdict(self.state),
+            self.average.state if self.average else None,
         )
         self.saved = time.monotonic()
 

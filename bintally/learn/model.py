@@ -1,4 +1,4 @@
-"""The network of a counter: a backbone that ends in a feature map, average pooling, one linear layer over counts."""
+"""The network of a counter: a backbone that ends in a feature map, average pooling, one layer over counts."""
 
 import contextlib
 import json
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from bintally.card import ModelCard, read_card
 from bintally.counts import CountRange
 from bintally.errors import BackboneError, ModelError
+from bintally.learn.head import HeadKind, make_head, start_head
 
 WEIGHTS_FILE = "model.safetensors"
 BACKBONE_FILE = "backbone.json"
@@ -38,11 +39,13 @@ class ModelSettings:
         unfrozen_stages: how many of the backbone's last stages are trained; 0 trains the head alone. A ResNet has
             four stages and the stem: 5 trains everything.
         dropout: share of the pooled features that is dropped in training, before the head.
+        head: "linear": a logit a count; "corn" and "coral" know that counts are ordered: see `bintally.learn.head`.
     """
 
     backbone: Annotated[str, Field(min_length=1)] = "microsoft/resnet-50"
     unfrozen_stages: Annotated[int, Field(ge=0, le=16)] = 0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    head: HeadKind = "linear"
 
 
 class CountModel(nn.Module):
@@ -53,11 +56,19 @@ class CountModel(nn.Module):
 
     Attributes:
         backbone: a transformers vision model whose stages map (N, C, H, W) to (N, C', H', W').
-        head: linear layer from the backbone's channels to the classes; class k is the count `counts.lowest + k`.
+        head: from the backbone's channels to the classes; class k is the count `counts.lowest + k`.
         num_frozen: how many of the backbone's parts (stem, stage 1, …) are frozen.
     """
 
-    def __init__(self, backbone: nn.Module, num_classes: int, *, unfrozen_stages: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        num_classes: int,
+        *,
+        unfrozen_stages: int,
+        dropout: float = 0.0,
+        head: HeadKind = "linear",
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         parts = _parts(backbone)
@@ -68,9 +79,7 @@ class CountModel(nn.Module):
             for parameter in part.parameters():
                 parameter.requires_grad_(True)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(_num_channels(backbone), num_classes)
-        nn.init.normal_(self.head.weight, std=0.01)
-        nn.init.zeros_(self.head.bias)
+        self.head = make_head(head, _num_channels(backbone), num_classes)
 
     def start_from(self, shares: Sequence[float]) -> None:
         """Sets the head's bias so that the first answer is the class shares, whatever the photo (about).
@@ -78,9 +87,7 @@ class CountModel(nn.Module):
         Args:
             shares: the training labels' share per class; classes without any count as a rare one.
         """
-        rare = 0.5 / max(1, len(shares)) * 0.01
-        with torch.no_grad():
-            self.head.bias.copy_(torch.tensor([max(share, rare) for share in shares]).log())
+        start_head(self.head, shares)
 
     def train(self, mode: bool = True) -> "CountModel":
         """Training or evaluation mode; frozen parts stay in evaluation mode."""
@@ -95,6 +102,11 @@ class CountModel(nn.Module):
         for part in trained:
             part.train(mode)
         return self
+
+    @property
+    def trained_parts(self) -> list[nn.Module]:
+        """The backbone's parts that are trained, in order."""
+        return _parts(self.backbone)[self.num_frozen :]
 
     @property
     def frozen_parts(self) -> list[nn.Module]:
@@ -148,11 +160,11 @@ class CountModel(nn.Module):
         """Logits and class activation maps (Zhou et al. 2016, https://arxiv.org/abs/1512.04150).
 
         Returns:
-            Logits (N, num_classes) and maps (N, num_classes, h, w); a map's mean plus the head's bias is the logit.
+            Logits (N, num_classes) and maps (N, num_classes, h, w). With a linear head a map's mean plus the bias is
+            the logit; with an ordinal one a map is what each place adds to it, to first order.
         """
         features = self.last_features(self.frozen_features(x_NCHW))
-        maps = nn.functional.conv2d(features, self.head.weight[:, :, None, None])
-        return self.logits_of(features), maps
+        return self.logits_of(features), self.head.maps(features)
 
 
 def build_model(settings: ModelSettings, counts: CountRange) -> CountModel:
@@ -170,7 +182,9 @@ def build_model(settings: ModelSettings, counts: CountRange) -> CountModel:
         with torch.random.fork_rng(devices=[]):  # the head's luck is the same wherever the backbone comes from
             backbone = _pretrained(settings.backbone)
         unfrozen = settings.unfrozen_stages
-    return CountModel(backbone, counts.num_classes, unfrozen_stages=unfrozen, dropout=settings.dropout)
+    return CountModel(
+        backbone, counts.num_classes, unfrozen_stages=unfrozen, dropout=settings.dropout, head=settings.head
+    )
 
 
 def load_run_model(run: Path) -> tuple[CountModel, ModelCard]:
@@ -187,7 +201,7 @@ def load_run_model(run: Path) -> tuple[CountModel, ModelCard]:
             raise ModelError(f"{run}: the card names no {name}: train or copy the run again")
     try:
         config = _config_of(run / BACKBONE_FILE)
-        model = CountModel(_new(config), card.counts.num_classes, unfrozen_stages=0)
+        model = CountModel(_new(config), card.counts.num_classes, unfrozen_stages=0, head=card.head)
         model.load_state_dict(load_file(run / WEIGHTS_FILE))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{run} cannot be loaded: {error}") from error

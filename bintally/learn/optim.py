@@ -1,9 +1,11 @@
 """How weights move: the optimizer over head and backbone, and the learning rates' course over the steps."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from bintally.learn.model import CountModel
 from bintally.learn.recipe import Schedule, TrainSettings
@@ -12,8 +14,8 @@ from bintally.learn.recipe import Schedule, TrainSettings
 def make_optimizer(model: CountModel, settings: TrainSettings) -> torch.optim.Optimizer:
     """The optimizer over everything that is not frozen; each group keeps its own highest rate as "peak_lr"."""
     groups: list[dict[str, Any]] = []
-    for module, rate in ((model.head, settings.head_lr), (model.backbone, settings.backbone_lr)):
-        trained = [p for p in module.parameters() if p.requires_grad]
+    for modules, rate in _modules_and_rates(model, settings):
+        trained = [p for module in modules for p in module.parameters() if p.requires_grad]
         for parameters, decay in (
             ([p for p in trained if p.ndim > 1], settings.weight_decay),
             ([p for p in trained if p.ndim <= 1], 0.0),
@@ -23,6 +25,15 @@ def make_optimizer(model: CountModel, settings: TrainSettings) -> torch.optim.Op
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, momentum=0.9)
     return (torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam)(groups)
+
+
+def _modules_and_rates(model: CountModel, settings: TrainSettings) -> list[tuple[Sequence[nn.Module], float]]:
+    """The head first, then the backbone: as a whole, or the last stage first, each at its own rate."""
+    share, parts = settings.stage_lr_decay, model.trained_parts
+    if share == 1:
+        return [([model.head], settings.head_lr), (parts, settings.backbone_lr)]
+    staged = [([part], settings.backbone_lr * share**depth) for depth, part in enumerate(reversed(parts))]
+    return [([model.head], settings.head_lr), *staged]
 
 
 def rate_factor(step: int, total: int, schedule: Schedule, warmup: float) -> float:

@@ -33,16 +33,22 @@ class TrainSettings:
         optimizer: "adam" (as the course), "adamw", or "sgd" with momentum 0.9.
         head_lr: learning rate of the head.
         backbone_lr: learning rate of the unfrozen stages.
+        stage_lr_decay: each stage learns at this share of the rate of the stage above it; 1 gives all the same rate.
         weight_decay: of weights; biases and batch norms have none.
         schedule: "constant", "cosine" (down to 0), or "one-cycle" (up from 1/25, then down to 0).
         warmup: share of all steps over which the rate rises; "one-cycle" takes 0.3 when it is 0.
-        loss: what is made small.
+        loss: what is made small: see `bintally.learn.loss.make_loss`.
         label_smoothing: share of the target spread over all counts.
+        loss_width: standard deviation of the targets of "soft-ordinal", in counts.
+        loss_mix: share of plain cross-entropy mixed into the losses that know the order of counts.
         class_weights: whether rare counts weigh more in the loss.
         sampling: whether photos of rare counts are drawn more often.
         patience: stop after so many epochs without a better negative log-likelihood on the validation part,
             which is also what the best epoch is chosen by: it rewards honest probabilities. 0 never stops early.
         clip: largest norm of the gradients; 0 leaves them.
+        ema: share of the running average of the weights that a step leaves; 0 keeps none. With one, what is validated
+            and kept is the average (batch norm's statistics too), and training itself goes on as without. In the
+            first steps the average forgets faster: after t of them the share is (1 + t) / (10 + t) at most.
         keep_activations: whether what the frozen parts make of each photo is computed once and kept on disk: "auto"
             where that pays and the photos are mirrored at most; "on" leaves other augmentations out; "off" never.
         seed: of weights, order, augmentation and dropout.
@@ -62,15 +68,19 @@ class TrainSettings:
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     head_lr: Annotated[float, Field(gt=0)] = 1e-3
     backbone_lr: Annotated[float, Field(gt=0)] = 1e-4
+    stage_lr_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     schedule: Schedule = "constant"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     loss: LossName = "cross-entropy"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    loss_width: Annotated[float, Field(gt=0)] = 0.5
+    loss_mix: Annotated[float, Field(ge=0, le=1)] = 0.0
     class_weights: Balance = "none"
     sampling: Balance = "none"
     patience: Annotated[int, Field(ge=0)] = 0
     clip: Annotated[float, Field(ge=0)] = 0.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     keep_activations: KeepActivations = "auto"
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
     precision: Precision = "auto"

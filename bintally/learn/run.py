@@ -49,13 +49,19 @@ def read_run(run: Path) -> dict[str, Any]:
     return body
 
 
-def check_run(run: Path, settings: Mapping[str, Mapping[str, Any]], digest: str) -> dict[str, Any] | None:
+def check_run(
+    run: Path,
+    settings: Mapping[str, Mapping[str, Any]],
+    digest: str,
+    defaults: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any] | None:
     """Looks at where a training is to go, and changes nothing.
 
     Args:
         run: the folder.
         settings: table → key → value of what is asked now.
         digest: the manifest's.
+        defaults: what a setting stands for that the run does not name, since it was begun before there was one.
 
     Returns:
         What `run.json` says, or None when the folder is new or empty.
@@ -71,11 +77,16 @@ def check_run(run: Path, settings: Mapping[str, Mapping[str, Any]], digest: str)
     body = read_run(run)
     if body["manifest"].get("digest") != digest:
         raise RunError(f"{run} was trained on another manifest: name another folder with --to, or add --restart")
+
+    def was(table: str, key: str) -> Any:
+        without = (defaults or {}).get(table, {}).get(key)
+        return body["settings"].get(table, {}).get(key, without)
+
     changed = [
-        f"{table}.{key} was {body['settings'].get(table, {}).get(key)!r}, now {value!r}"
+        f"{table}.{key} was {was(table, key)!r}, now {value!r}"
         for table, values in settings.items()
         for key, value in values.items()
-        if key not in _MAY_CHANGE and body["settings"].get(table, {}).get(key) != value
+        if key not in _MAY_CHANGE and was(table, key) != value
     ]
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""

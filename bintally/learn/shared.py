@@ -69,7 +69,11 @@ class Shared:
             return build_model(settings, self.data.counts)
         num_classes = self.data.counts.num_classes
         return CountModel(
-            self._backbones[settings.backbone], num_classes, unfrozen_stages=0, dropout=settings.dropout
+            self._backbones[settings.backbone],
+            num_classes,
+            unfrozen_stages=0,
+            dropout=settings.dropout,
+            head=settings.head,
         )
 
     def kept(

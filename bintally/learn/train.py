@@ -83,7 +83,7 @@ def train(
     if restart and is_main:
         run_folder.clear_run(run)
     asked, digest = recipe.tables(), manifest.digest or digest_of(manifest)
-    before = None if restart else run_folder.check_run(run, asked, digest)
+    before = None if restart else run_folder.check_run(run, asked, digest, Recipe().tables())
     if before and before["status"] == "finished":
         return RunResult(
             run=run,

@@ -40,13 +40,24 @@ def test_what_is_restored_goes_on_to_the_same_bits(tmp_path: Path, kind: str) ->
     step(model, optimizer, 2)
 
     other = network()
-    weights, found, told = load_checkpoint(tmp_path / "deep" / "c.safetensors")
-    assert told == state
-    other.load_state_dict(weights)
+    found = load_checkpoint(tmp_path / "deep" / "c.safetensors")
+    assert found.state == state
+    assert not found.average
+    other.load_state_dict(found.model)
     again = KINDS[kind](other.parameters())
-    restore(again, found)
+    restore(again, found.optimizer)
     step(other, again, 2)
     assert same_bits(model.state_dict(), other.state_dict())
+
+
+def test_an_average_comes_back_beside_the_weights(tmp_path: Path) -> None:
+    model = network()
+    average = {name: value + 1 for name, value in model.state_dict().items()}
+    optimizer = torch.optim.Adam(model.parameters())
+    save_checkpoint(tmp_path / "c.safetensors", model.state_dict(), optimizer.state_dict(), {}, average)
+    found = load_checkpoint(tmp_path / "c.safetensors")
+    assert same_bits(found.model, model.state_dict())
+    assert same_bits(found.average, average)
 
 
 def test_same_bits_sees_one_bit() -> None:

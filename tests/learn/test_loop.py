@@ -1,18 +1,25 @@
 """The loop: learns, chooses the best epoch, goes on from any step to the same bits, stops when it makes no sense."""
 
+import contextlib
 import csv
+import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
 from bintally.data.manifest import Manifest
-from bintally.errors import RunError
+from bintally.errors import RunError, RunStoppedError
 from bintally.learn.checkpoint import same_bits
+from bintally.learn.head import make_head
 from bintally.learn.listen import Listener
+from bintally.learn.loop import Training
+from bintally.learn.model import load_run_model
 from bintally.learn.recipe import Recipe
 from bintally.learn.run import read_run
+from bintally.learn.stopping import Stop
 from bintally.learn.train import train
 
 MakeManifest = Callable[..., Manifest]
@@ -55,6 +62,78 @@ def test_a_run_that_died_at_any_step_ends_with_the_same_bits(
     whole, killed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
     assert same_bits(whole, killed)
     assert history(tmp_path / "whole") == history(tmp_path / "killed")
+
+
+FEATURES: dict[str, dict[str, dict[str, object]]] = {
+    "average": {"train": {"ema": 0.9}},
+    "mixup": {"augment": {"mixup": 0.4}, "train": {"loss": "emd", "loss_mix": 0.3}},
+    "stages": {"train": {"stage_lr_decay": 0.5, "loss": "cumulative"}, "model": {"head": "coral"}},
+    "corn": {"train": {"loss": "soft-ordinal", "ema": 0.99}, "model": {"head": "corn"}},
+}
+
+
+def with_tables(recipe: Recipe, tables: dict[str, dict[str, object]]) -> Recipe:
+    changed = {table: replace(getattr(recipe, table), **keys) for table, keys in tables.items()}
+    return replace(recipe, **changed)
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+@pytest.mark.parametrize("keep", [False, True])
+def test_every_feature_goes_on_to_the_same_bits(
+    make_manifest: MakeManifest, tiny: Tiny, tmp_path: Path, snapshot: str, feature: str, keep: bool
+) -> None:
+    manifest = make_manifest(num=30)
+    recipe = with_tables(tiny(epochs=3, checkpoint_every_steps=1), FEATURES[feature])
+    if keep:
+        own = {"model": {"backbone": snapshot, "unfrozen_stages": 1}, "train": {"keep_activations": "on"}}
+        recipe = with_tables(recipe, own)  # type: ignore[arg-type]
+    train(manifest, tmp_path / "whole", recipe)
+    for step in (3, 4):  # three steps an epoch: the last one of the first, and the first of the next
+        with pytest.raises(KeyboardInterrupt):
+            train(manifest, tmp_path / "killed", recipe, listeners=[Ends(step)])
+    train(manifest, tmp_path / "killed", recipe)
+    whole, killed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    assert same_bits(whole, killed)
+    assert history(tmp_path / "whole") == history(tmp_path / "killed")
+    model, card = load_run_model(tmp_path / "whole")
+    assert card.head == recipe.model.head
+    assert type(model.head) is type(make_head(recipe.model.head, 4, 6))
+
+
+def test_an_average_changes_what_is_kept_and_not_what_is_learnt(
+    make_manifest: MakeManifest, tiny: Tiny, tmp_path: Path
+) -> None:
+    manifest = make_manifest(num=30)
+    plain, averaged = tiny(epochs=2), tiny(epochs=2, ema=0.9)
+    train(manifest, tmp_path / "plain", plain)
+    train(manifest, tmp_path / "averaged", averaged)
+    learnt = [[row["train_nll"] for row in history(tmp_path / name)] for name in ("plain", "averaged")]
+    assert learnt[0] == learnt[1]
+    whole, killed = (load_file(tmp_path / name / "model.safetensors") for name in ("plain", "averaged"))
+    assert not same_bits(whole, killed)
+
+
+@pytest.mark.parametrize("feature", ["average", "corn"])
+def test_a_stop_while_validating_puts_the_training_away_not_its_average(
+    make_manifest: MakeManifest, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, feature: str
+) -> None:
+    manifest, recipe = make_manifest(num=30), with_tables(tiny(epochs=2), FEATURES[feature])
+    train(manifest, tmp_path / "whole", recipe)
+    stop, validate = Stop(), Training._validate
+
+    def signalled(self: Training) -> object:
+        stop.signal = signal.SIGTERM
+        return validate(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bintally.learn.train.stop_signals", lambda: contextlib.nullcontext(stop))
+        patch.setattr(Training, "_validate", signalled)
+        with pytest.raises(RunStoppedError):
+            train(manifest, tmp_path / "stopped", recipe)
+    train(manifest, tmp_path / "stopped", recipe)
+    whole, stopped = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
+    assert same_bits(whole, stopped)
+    assert history(tmp_path / "whole") == history(tmp_path / "stopped")
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])

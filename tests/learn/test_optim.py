@@ -47,3 +47,18 @@ def test_head_and_backbone_have_their_rates_and_norms_no_decay(kind: str) -> Non
         group = by_id[id(p)]
         assert group["lr"] == group["peak_lr"] == (0.5 if name.startswith("head") else 0.25)
         assert group["weight_decay"] == (0.1 if p.ndim > 1 else 0.0)
+
+
+def test_each_stage_learns_at_a_share_of_the_next_one_s_rate(snapshot: str) -> None:
+    model = build_model(ModelSettings(backbone=snapshot, unfrozen_stages=3), CountRange())
+    settings = TrainSettings(head_lr=0.5, backbone_lr=0.1, stage_lr_decay=0.5)
+    groups = make_optimizer(model, settings).param_groups
+    rates = {id(p): group["peak_lr"] for group in groups for p in group["params"]}
+    assert groups[0]["peak_lr"] == 0.5
+    for name, p in model.named_parameters():
+        if name.startswith("head"):
+            assert rates[id(p)] == 0.5
+        elif name.startswith("backbone.encoder.stages"):
+            assert rates[id(p)] == pytest.approx(0.1 * 0.5 ** (2 - int(name.split(".")[3])))
+        else:
+            assert id(p) not in rates

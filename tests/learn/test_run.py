@@ -99,3 +99,13 @@ def test_the_best_weights_are_float32_with_a_card_that_fits(tmp_path: Path) -> N
 def test_history_rounds_nothing(tmp_path: Path) -> None:
     folder.write_history(tmp_path, [{"epoch": 1, "nll": 0.1 + 0.2}, {"epoch": 2, "nll": 1e-17}])
     assert (tmp_path / "history.csv").read_text() == "epoch,nll\n1,0.30000000000000004\n2,1e-17\n"
+
+
+def test_a_run_begun_before_a_setting_existed_goes_on_with_its_default(tmp_path: Path, manifest: Manifest) -> None:
+    run = tmp_path / "run"
+    folder.start_run(run, SETTINGS, manifest, {})
+    now = {table: {**keys, "ema": 0.0} for table, keys in SETTINGS.items()}
+    defaults = {"train": {"ema": 0.0}}
+    assert folder.check_run(run, now, manifest.digest, defaults) is not None
+    with pytest.raises(RunError, match=r"train\.ema was 0\.0, now 0\.9"):
+        folder.check_run(run, {"train": {"ema": 0.9}}, manifest.digest, defaults)
