@@ -8,11 +8,11 @@ every promise against a killed process and is many times faster; after a loss of
 import asyncio
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -97,6 +97,18 @@ def fetch(
     return report
 
 
+BATCH = 32
+"""Photos that a checker takes at once, when so many wait: to hand one over costs as much as to look through it."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Fetched:
+    # What came of one photo and its record, before anybody looked into it.
+    id: str
+    got: list[tuple[What, bytes]]
+    problems: list[Problem]
+
+
 @dataclass(slots=True)
 class _Tally:
     fetched: int = 0
@@ -123,12 +135,16 @@ class _Fetch:
         self._there = {f"{part}/{entry.name}" for part in folders for entry in os.scandir(folder / part)}
         self._told, self._untold = time.monotonic(), 0
 
+    @property
+    def _num_checkers(self) -> int:
+        return self._settings.checkers or os.cpu_count() or 1
+
     async def all(self, choice: Choice, named: tuple[list[str], dict[str, int]] | None) -> FetchReport:
         start = time.monotonic()
-        pool = ThreadPoolExecutor(self._settings.checkers or os.cpu_count() or 1, thread_name_prefix="check")
+        pool = ThreadPoolExecutor(self._num_checkers, thread_name_prefix="check")
         try:
             chosen = await self._chosen(choice, named)
-            await self._each("fetching photos", chosen, self._take, pool)
+            await self._take_all(chosen, pool)
         finally:
             # Whoever is at work ends well or cleans up; nobody else begins.
             pool.shutdown(wait=True, cancel_futures=True)
@@ -188,7 +204,7 @@ class _Fetch:
         known = self._journal.counts
         counts = {one: known[one] for one in ids if one in known}
 
-        async def look(photo_id: str, _: ThreadPoolExecutor | None) -> None:
+        async def look(photo_id: str) -> None:
             name = name_of(photo_id, "metadata")
             if name in self._journal.sizes and (self._folder / name).is_file():
                 data = (self._folder / name).read_bytes()
@@ -203,16 +219,16 @@ class _Fetch:
                 return  # it cannot be chosen by its count; when it is chosen otherwise the report will tell
             self._journal.count(photo_id, counts[photo_id])
 
-        await self._each("reading records", [one for one in ids if one not in counts], look, None)
+        await self._each("reading records", [one for one in ids if one not in counts], look)
         return counts
 
-    async def _each(self, task: str, ids: Sequence[str], do: Any, pool: ThreadPoolExecutor | None) -> None:
+    async def _each(self, task: str, ids: Sequence[str], do: Callable[[str], Awaitable[None]]) -> None:
         """Does `do` for every id, so many at once; the first error ends all."""
         left: Iterator[str] = iter(ids)
 
         async def worker() -> None:
             for photo_id in left:
-                await do(photo_id, pool)
+                await do(photo_id)
                 self._tell()
 
         self._progress.begin(task, len(ids))
@@ -225,8 +241,36 @@ class _Fetch:
         finally:
             self._hush()
 
-    async def _take(self, photo_id: str, pool: ThreadPoolExecutor) -> None:
-        """Makes sure of one photo and its record."""
+    async def _take_all(self, ids: Sequence[str], pool: ThreadPoolExecutor) -> None:
+        """Makes sure of every photo and its record: some ask the store, others look into what came and keep it."""
+        waiting: asyncio.Queue[_Fetched] = asyncio.Queue(max(BATCH, self._settings.in_flight))
+
+        async def take(photo_id: str) -> None:
+            fetched = await self._take(photo_id, pool)
+            if fetched:
+                await waiting.put(fetched)
+
+        async def keeper() -> None:
+            while True:
+                batch = [await waiting.get()]
+                while len(batch) < BATCH and not waiting.empty():
+                    batch.append(waiting.get_nowait())
+                await self._keep(batch, pool)
+                for _ in batch:
+                    waiting.task_done()
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                keepers = [group.create_task(keeper()) for _ in range(self._num_checkers)]
+                await self._each("fetching photos", ids, take)
+                await waiting.join()
+                for one in keepers:
+                    one.cancel()
+        except* BintallyError as errors:
+            raise _worst(errors) from None
+
+    async def _take(self, photo_id: str, pool: ThreadPoolExecutor) -> _Fetched | None:
+        """What the store has of one photo and its record, as far as it is wanted; None when both are here."""
         loop = asyncio.get_running_loop()
         wanted = [what for what in WHAT if not self._is_whole(name_of(photo_id, what))]
         # Files of unknown origin under the right name: whole ones are as good as ours.
@@ -236,25 +280,39 @@ class _Fetch:
             wanted = [what for what in wanted if what not in good]
         if not wanted:
             self._tally.skipped += 1
-            return
-        problems: list[Problem] = []
-        got: list[tuple[What, bytes]] = []
+            return None
+        fetched = _Fetched(id=photo_id, got=[], problems=[])
         for what in wanted:
             if verdict := self._journal.verdicts.get(name_of(photo_id, what)):
-                problems.append(_problem(photo_id, what, *verdict))
+                fetched.problems.append(_problem(photo_id, what, *verdict))
                 continue
             answer = await self._got(photo_id, what)
             if isinstance(answer, Problem):
-                problems.append(answer)
+                fetched.problems.append(answer)
                 if answer.kind == "missing":
                     self._journal.verdict(name_of(photo_id, what), answer.kind, answer.why)
             else:
-                got.append((what, answer))
-        if got:
-            wrong = await loop.run_in_executor(pool, _wrong, photo_id, got)
-            problems += self._kept(photo_id, got, wrong)
-        self._tally.problems += problems
-        self._tally.fetched += not problems
+                fetched.got.append((what, answer))
+        return fetched
+
+    async def _keep(self, batch: list[_Fetched], pool: ThreadPoolExecutor) -> None:
+        """Looks into what came, writes what is whole and says what is not.
+
+        Only the looking is a thread's: an unsynced write to a local disk takes less time than the threads' turns at
+        Python's lock.
+        """
+        found = await asyncio.get_running_loop().run_in_executor(pool, _wrong_of, batch)
+        kept: list[tuple[str, int]] = []
+        try:
+            for one, wrong in zip(batch, found, strict=True):
+                problems = one.problems + self._written(one, wrong, kept)
+                self._tally.problems += problems
+                self._tally.fetched += not problems
+        finally:
+            if kept:  # one line for each, in one go
+                self._journal.whole(*kept)
+            self._tally.num_objects += len(kept)
+            self._tally.num_bytes += sum(size for _, size in kept)
 
     async def _got(self, photo_id: str, what: What) -> bytes | Problem:
         """The bytes, or why they cannot be had; raises what makes it pointless to go on."""
@@ -289,17 +347,13 @@ class _Fetch:
         self._journal.whole(*((name_of(photo_id, what), size) for what, size in good))
         return [what for what, _ in good]
 
-    def _kept(self, photo_id: str, got: list[tuple[What, bytes]], wrong: dict[What, str]) -> list[Problem]:
-        """Writes what is whole, and says what is not.
-
-        Not in a thread: an unsynced write to a local disk takes less time than the threads' turns at Python's lock.
-        """
+    def _written(self, one: _Fetched, wrong: dict[What, str], kept: list[tuple[str, int]]) -> list[Problem]:
+        """Writes what is whole of one photo, adding name and size to `kept`, and says what is not."""
         problems: list[Problem] = []
-        kept: list[tuple[str, int]] = []
-        for what, data in got:
-            name = name_of(photo_id, what)
+        for what, data in one.got:
+            name = name_of(one.id, what)
             if what in wrong:
-                problems.append(Problem(id=photo_id, what=what, kind="malformed", why=wrong[what]))
+                problems.append(Problem(id=one.id, what=what, kind="malformed", why=wrong[what]))
                 self._journal.verdict(name, "malformed", wrong[what])
                 continue
             try:
@@ -307,10 +361,6 @@ class _Fetch:
             except OSError as error:
                 raise StoreError(f"cannot write {self._folder / name}: {error.strerror}") from error
             kept.append((name, len(data)))
-        if kept:
-            self._journal.whole(*kept)
-        self._tally.num_objects += len(kept)
-        self._tally.num_bytes += sum(size for _, size in kept)
         return problems
 
     def _tell(self) -> None:
@@ -337,6 +387,10 @@ def _wrong(photo_id: str, got: list[tuple[What, bytes]]) -> dict[What, str]:
         except (UnreadablePhotoError, RecordError) as error:
             wrong[what] = str(error)
     return wrong
+
+
+def _wrong_of(batch: list[_Fetched]) -> list[dict[What, str]]:
+    return [_wrong(one.id, one.got) for one in batch]
 
 
 def _problem(photo_id: str, what: What, kind: str, why: str) -> Problem:
