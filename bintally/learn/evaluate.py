@@ -4,7 +4,10 @@ Writes RUN/evaluation/evaluation.json and predictions.parquet, and the temperatu
 card. `evaluate_counter` does the same for anything that turns photos into logits, such as an exported model.
 """
 
+import hashlib
+import itertools
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,6 +48,8 @@ class EvaluateSettings:
         simulations: simulated labels for the calibration error that chance alone makes.
         num_bins: spans of the reliability curve.
         worst: how many of the worst mistakes are kept with their photos.
+        right: how many right answers are kept with theirs: the surest of each count in turn.
+        sample: how many photos are kept that were picked by chance, right or wrong.
         seed: of resampling and simulation.
         batch_size: photos that go through the network at once.
         device: "auto", "cpu" or "cuda".
@@ -55,6 +60,8 @@ class EvaluateSettings:
     simulations: Annotated[int, Field(ge=100, le=100_000)] = 1000
     num_bins: Annotated[int, Field(ge=2, le=100)] = 15
     worst: Annotated[int, Field(ge=0, le=500)] = 24
+    right: Annotated[int, Field(ge=0, le=500)] = 12
+    sample: Annotated[int, Field(ge=0, le=500)] = 12
     seed: Annotated[int, Field(ge=0)] = 0
     batch_size: Annotated[int, Field(gt=0)] = 32
     device: str = "auto"
@@ -142,6 +149,7 @@ def evaluate_counter(
     blocks = scopes(scored, temperature, effort)
     progress.end()
     to = evaluation_folder(folder, part)
+    said = scored.predictions(temperature or 1.0)
     result: dict[str, Any] = {
         "format": FORMAT,
         "folder": str(folder),
@@ -152,7 +160,9 @@ def evaluate_counter(
         "calibration": None if calibration is None else asdict(calibration),
         "warnings": warnings,
         "scopes": blocks,
-        "worst": _worst(predicted, scored.predictions(temperature or 1.0), settings.worst),
+        "worst": _shown(predicted, said, _worst(said)[: settings.worst]),
+        "right": _shown(predicted, said, _right(said)[: settings.right]),
+        "sample": _shown(predicted, said, _sample(predicted, settings.seed)[: settings.sample]),
         "published": [
             {**asdict(one), "accuracy": list(one.accuracy), "per_count": list(one.per_count)} for one in PUBLISHED
         ],
@@ -276,21 +286,45 @@ def _photos(predicted: Predicted, own: Manifest) -> dict[str, Any]:
     }
 
 
-def _worst(predicted: Predicted, said: scores.Predictions, number: int) -> list[dict[str, Any]]:
+def _worst(said: scores.Predictions) -> list[int]:
     """The wrong answers whose true count was given the least probability, the worst first."""
     losses = scores.per_photo(said)["nll"]
     wrong = np.flatnonzero(~said.correct)
-    picked = wrong[np.argsort(-losses[wrong], kind="stable")][:number]
-    worst = []
-    for place in picked:
+    return [int(place) for place in wrong[np.argsort(-losses[wrong], kind="stable")]]
+
+
+def _right(said: scores.Predictions) -> list[int]:
+    """The right answers, the surest of every count in turn: else all would be of the easiest count."""
+    surest = np.argsort(-said.confidence, kind="stable")
+    queues: dict[int, list[int]] = {}
+    for place in surest[said.correct[surest]]:
+        queues.setdefault(int(said.true_counts[place]), []).append(int(place))
+    rounds = itertools.zip_longest(*(queues[count] for count in sorted(queues)))
+    return [place for one in rounds for place in one if place is not None]
+
+
+def _sample(predicted: Predicted, seed: int) -> list[int]:
+    """Photos in an order made by hashing their ids: by chance, and the same ones for every run on them."""
+
+    def key(place: int) -> bytes:
+        return hashlib.sha256(f"{seed} {predicted.rows[place].photo.photo_id}".encode()).digest()
+
+    return sorted(range(len(predicted.rows)), key=key)
+
+
+def _shown(predicted: Predicted, said: scores.Predictions, places: Sequence[int]) -> list[dict[str, Any]]:
+    """What a page shows of some photos: the answer, the record, and where the photo is."""
+    shown = []
+    for place in places:
         row = predicted.rows[place]
         items = () if row.record is None else row.record.items
-        worst.append(
+        shown.append(
             {
                 "photo_id": row.photo.photo_id,
                 "uri": row.photo.uri,
                 "label": int(said.true_counts[place]),
                 "likeliest": int(said.likeliest[place]),
+                "right": bool(said.correct[place]),
                 "expected": float(said.expected[place]),
                 "probability": float(said.confidence[place]),
                 "probability_of_label": float(said.probabilities[place, said.classes[place]]),
@@ -299,7 +333,7 @@ def _worst(predicted: Predicted, said: scores.Predictions, number: int) -> list[
                 "items": [{"name": item.name or item.sku, "quantity": item.quantity} for item in items],
             }
         )
-    return worst
+    return shown
 
 
 def _looks(to: Path, card: ModelCard, manifest: Manifest, part: Part) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,17 +73,17 @@ def evaluation_page(found: dict[str, Any], history: list[dict[str, float]] | Non
         found=found,
         run=Path(found["folder"]).name,
         own=own,
-        tiles=_tiles(own),
-        scopes=[(_scope_name(block), _figure_rows(block)) for block in found["scopes"]],
-        honesty=_honesty_rows(own),
-        published=_published_rows(found),
-        counts=_count_rows(found, best["per_count"][lowest:], names),
-        plots=_plots(own, names, lowest),
+        tiles=tiles(own),
+        scopes=[(scope_name(block), figure_rows(block)) for block in found["scopes"]],
+        honesty=honesty_rows(own),
+        published=published_rows(found),
+        counts=count_rows(found, best["per_count"][lowest:], names),
+        plots=plots(own, names, lowest),
         curves=_curves(history or []),
         coverage=[(share, page.percent(value)) for share, value in best["coverage"]["accuracy_at"].items()],
         worst=[_mistake(one, found) for one in found["worst"]],
         side=PHOTO_SIDE,
-        split=_split_text(found),
+        split=split_text(found),
     )
 
 
@@ -97,7 +98,7 @@ def summary_table(found: dict[str, Any]) -> list[tuple[str, list[str], list[list
     tables = []
     for block in found["scopes"]:
         title = f"{block['num_photos']:,} photos of {found['part']}, counts {block['counts']}, {block['how']}"
-        rows = [[*row[:3], row[3].split(" (")[0], row[4]] for row in _figure_rows(block)]
+        rows = [[*row[:3], row[3].split(" (")[0], row[4]] for row in figure_rows(block)]
         error = best_of(block)["calibration_error"]["width"]
         chance = f"{error['chance_mean']:.3f} by chance"
         rows.append(["calibration error", f"{error['error']:.3f}", chance, "", ""])
@@ -117,22 +118,25 @@ def interval_text(one: dict[str, float], unit: str) -> str:
     return f"{one['low']:.2f} to {one['high']:.2f}"
 
 
-def _scope_name(block: dict[str, Any]) -> str:
+def scope_name(block: dict[str, Any]) -> str:
+    """A scope's title."""
     return f"Counts {block['counts']}: {block['how']}"
 
 
-def _tiles(own: dict[str, Any]) -> list[tuple[str, str]]:
+def tiles(own: dict[str, Any]) -> list[tuple[str, str]]:
+    """Label and value of the headline figures of a scope, each with its interval."""
     figures = best_of(own)["figures"]
-    tiles = []
+    made = []
     for key, name, unit in FIGURES:
         if key in {"accuracy", "within_one", "rmse", "rmse_expected", "nll"}:
-            tiles.append((f"{name}, {interval_text(figures[key], unit)}", figure_text(figures[key]["value"], unit)))
+            made.append((f"{name}, {interval_text(figures[key], unit)}", figure_text(figures[key]["value"], unit)))
     error = best_of(own)["calibration_error"]["width"]
-    tiles.append((f"calibration error; {error['chance_mean']:.3f} by chance alone", f"{error['error']:.3f}"))
-    return tiles
+    made.append((f"calibration error; {error['chance_mean']:.3f} by chance alone", f"{error['error']:.3f}"))
+    return made
 
 
-def _figure_rows(block: dict[str, Any]) -> list[list[str]]:
+def figure_rows(block: dict[str, Any]) -> list[list[str]]:
+    """A row a figure: name, counter, interval, the counter that never looks, difference, interval of that."""
     figures, blind, gain = best_of(block)["figures"], block["blind"]["figures"], block["gain"]
     rows = []
     for key, name, unit in FIGURES:
@@ -152,7 +156,8 @@ def _figure_rows(block: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def _honesty_rows(own: dict[str, Any]) -> list[list[str]]:
+def honesty_rows(own: dict[str, Any]) -> list[list[str]]:
+    """How honest the probabilities of a scope are: a name, then a column as trained and one with temperature."""
     columns = [one for one in (own["raw"], own["calibrated"]) if one is not None]
     rows = [
         ["negative log-likelihood", *(page.number(one["figures"]["nll"]["value"], 3) for one in columns)],
@@ -168,7 +173,8 @@ def _honesty_rows(own: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def _published_rows(found: dict[str, Any]) -> list[list[str]]:
+def published_rows(found: Mapping[str, Any]) -> list[list[str]]:
+    """This run and the published results: who, counts, photos, model, split, accuracy, RMSE."""
     split = found["manifest"]["split"] or {}
     how = "photos shuffled: siblings leak" if split.get("shuffled") else "by group: no bin on both sides"
     rows = []
@@ -198,7 +204,8 @@ def _short(one: dict[str, float], scale: int, digits: int) -> str:
     return f"{scale * one['low']:.{digits}f}-{scale * one['high']:.{digits}f}"
 
 
-def _count_rows(found: dict[str, Any], per_count: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:
+def count_rows(found: Mapping[str, Any], per_count: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:
+    """Columns and rows of the table by true count, beside a published one where one fits."""
     counts = found["scopes"][0]["counts"]
     beside = next((one for one in found["published"] if one["per_count"] and one["counts"] == counts), None)
     rows = []
@@ -236,7 +243,8 @@ def _mistake(one: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     return {**one, "uri": page.photo_uri(photo, PHOTO_SIDE), "said": names[one["likeliest"]], "bars": bars}
 
 
-def _split_text(found: dict[str, Any]) -> str:
+def split_text(found: dict[str, Any]) -> str:
+    """How the photos were split, in a sentence."""
     split = found["manifest"]["split"]
     if split is None:
         return "The manifest has no split."
@@ -249,12 +257,14 @@ def _split_text(found: dict[str, Any]) -> str:
     return f"Split {how}; counts {split['counts']}, seed {split['seed']}: {sizes} photos."
 
 
-def _plots(own: dict[str, Any], names: list[str], lowest: int) -> list[tuple[str, str]]:
+def plots(own: dict[str, Any], names: list[str], lowest: int) -> list[dict[str, str]]:
+    """Confusion, reliability and coverage of a scope: "uri" and "alt" of each plot."""
     best = best_of(own)
+    confusion = _confusion_plot(np.array(best["confusion"])[lowest:, lowest:], names[lowest:])
     return [
-        (_confusion_plot(np.array(best["confusion"])[lowest:, lowest:], names[lowest:]), "confusion matrix"),
-        (_reliability_plot(own), "reliability before and after the temperature"),
-        (_coverage_plot(own), "accuracy against coverage"),
+        {"uri": confusion, "alt": "confusion matrix"},
+        {"uri": _reliability_plot(own), "alt": "reliability before and after the temperature"},
+        {"uri": _coverage_plot(own), "alt": "accuracy against coverage"},
     ]
 
 

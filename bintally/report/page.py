@@ -128,6 +128,14 @@ def number(value: float | None, digits: int = 2) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
 
 
+def spans(text: str) -> list[tuple[str, bool]]:
+    """Cuts text at its backticks: pieces, each with whether it is code. A backtick without a second one is a letter."""
+    pieces = text.split("`")
+    if len(pieces) % 2 == 0:
+        pieces[-2:] = ["`".join(pieces[-2:])]
+    return [(piece, place % 2 == 1) for place, piece in enumerate(pieces) if piece]
+
+
 def cells(rows: Iterable[Sequence[Any]]) -> list[list[str]]:
     """Rows of a table as text: figures by `number`, text as it is."""
     return [[one if isinstance(one, str) else number(one) for one in row] for row in rows]
@@ -146,5 +154,5 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"percent": percent, "number": number}
+    made.filters |= {"percent": percent, "number": number, "spans": spans}
     return made

@@ -43,14 +43,14 @@ def page(name: str, found: Mapping[str, Any]) -> str:
         "profile.html",
         name=name,
         found=found,
-        tiles=_tiles(found),
+        tiles=tiles(found),
         phases=phase_rows(found),
         usage=[
             [_usage_name(key), *(number(float(one[part]), 1) for part in ("mean", "p50", "p95", "max"))]
             for key, one in found["usage"].items()
         ],
         rules=rules,
-        plots=_plots(found),
+        plots=plots(found),
     )
 
 
@@ -61,24 +61,25 @@ def phase_rows(found: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
-def _tiles(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    tiles = [
+def tiles(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Value and label of the figures at the top."""
+    made = [
         (number(found["photos_per_second"], 1), "photos/s trained"),
         (f"{1000 * found['step_seconds']['mean']:,.0f} ms", f"a step of {found['batch_size']} photos"),
         (percent(found["phases"]["waiting"]["share"]), "waiting for data"),
     ]
     loader = found["loader"]
     if loader["photos_per_second"] is not None:
-        tiles.append(
+        made.append(
             (number(loader["photos_per_second"], 0), f"photos/s the loader makes, {loader['workers']} threads")
         )
     decode = found["decode"]
     if decode["ms_each"] is not None:
-        tiles.append((f"{decode['ms_each']:.1f} ms", "to read and decode a photo, one thread"))
+        made.append((f"{decode['ms_each']:.1f} ms", "to read and decode a photo, one thread"))
     rss = found["usage"].get("rss_mb")
     if rss:
-        tiles.append((f"{rss['max']:,.0f} MB", "memory at most"))
-    return tiles
+        made.append((f"{rss['max']:,.0f} MB", "memory at most"))
+    return made
 
 
 def _usage_name(key: str) -> str:
@@ -86,8 +87,9 @@ def _usage_name(key: str) -> str:
     return words.replace("percent", "%").replace("_mb", "_MB").replace("_", " ")
 
 
-def _plots(found: Mapping[str, Any]) -> list[dict[str, str]]:
-    plots = []
+def plots(found: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Steps, memory, processors, disk and GPUs over time: "uri" and "caption" of each."""
+    made = []
     steps, samples = found["steps"], found["samples"]
     if steps:
         fig, (ax,) = figure()
@@ -99,16 +101,16 @@ def _plots(found: Mapping[str, Any]) -> list[dict[str, str]]:
             bottom = [one + more for one, more in zip(bottom, heights, strict=True)]
         ax.set(xlabel="step", ylabel="ms")
         add_legend(ax, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
-        plots.append({"uri": figure_uri(fig), "caption": "Where each measured step's time went."})
+        made.append({"uri": figure_uri(fig), "caption": "Where each measured step's time went."})
     if samples:
         window = (steps[0]["started"], steps[-1]["started"]) if len(steps) > 1 else None
-        plots.append(_over_time(samples, window, "memory", {"this process": "rss_mb"}, "MB", "Memory over time."))
-        plots.append(_cpu_plot(samples, window))
+        made.append(_over_time(samples, window, "memory", {"this process": "rss_mb"}, "MB", "Memory over time."))
+        made.append(_cpu_plot(samples, window))
         disk = {"read": "read_mb_s", "written": "write_mb_s"}
-        plots.append(_over_time(samples, window, "disk", disk, "MB/s", "Disk over time."))
+        made.append(_over_time(samples, window, "disk", disk, "MB/s", "Disk over time."))
         if any(one["gpus"] for one in samples):
-            plots.append(_gpu_plot(samples, window))
-    return plots
+            made.append(_gpu_plot(samples, window))
+    return made
 
 
 def _band(ax: Any, window: tuple[float, float] | None) -> None:

@@ -32,11 +32,11 @@ def summary_page(summary: Mapping[str, Any], read_photo: ReadPhoto) -> str:
         summary=summary,
         side=_SIDE,
         tiles=_tiles(summary),
-        plots=_plots(summary),
+        plots=plots(summary),
         counts=page.cells(
             [one["name"], one["photos"], page.percent(one["share"])] for one in summary["counts"]["classes"]
         ),
-        split=_split(summary["split"]),
+        split=split_table(summary["split"]),
         sheet=[
             {"name": row["name"], "photos": [photo(name) for name in row["photos"]]} for row in examples["by_count"]
         ],
@@ -60,7 +60,8 @@ def _tiles(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _plots(summary: Mapping[str, Any]) -> list[dict[str, str]]:
+def plots(summary: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Counts, products, units, groups, sharpness and sizes: "uri" and "alt" of each plot."""
     exact = {int(count): number for count, number in summary["counts"]["exact"].items()}
     units = {int(count): number for count, number in summary["quantities"]["units_per_product"].items()}
     products = {int(count): number for count, number in summary["quantities"]["products_per_bin"].items()}
@@ -129,7 +130,8 @@ def _sizes(sizes: Mapping[str, Any]) -> dict[str, str]:
     return {"uri": page.figure_uri(fig), "alt": f"{alt}{sizes['height']['lowest']} to {sizes['height']['highest']}."}
 
 
-def _split(split: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def split_table(split: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Columns and rows of the table of parts, with the split's own values; None without a split."""
     if split is None:
         return None
     rows = [

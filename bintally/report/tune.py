@@ -51,9 +51,9 @@ def page(name: str, found: Mapping[str, Any], rows: Rows) -> str:
         within=verdict is None or verdict["within_noise"],
         columns=columns,
         lines=lines,
-        candidates=_candidates(verdict) if verdict else [],
-        plots=_plots(found, rows, names),
-        best=[(key, _short(value)) for key, value in found["best"]["values"].items()],
+        candidates=candidates(verdict) if verdict else [],
+        plots=plots(found, rows, names),
+        best=[(key, short(value)) for key, value in found["best"]["values"].items()],
     )
 
 
@@ -70,7 +70,7 @@ def trials_table(found: Mapping[str, Any], rows: Rows, top: int | None = None) -
     lines = []
     for row in _ranked(found, rows)[:top]:
         value = _figure(row["value"])
-        figures = ["–" if value is None else f"{value:.4f}", *(_short(row[name]) for name in names)]
+        figures = ["–" if value is None else f"{value:.4f}", *(short(row[name]) for name in names)]
         lines.append([row["trial"], *figures, row["epochs"], row["seconds"], row["state"]])
     return columns, lines
 
@@ -97,7 +97,8 @@ def _tiles(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     return tiles
 
 
-def _candidates(verdict: Mapping[str, Any]) -> list[list[str]]:
+def candidates(verdict: Mapping[str, Any]) -> list[list[str]]:
+    """A row a candidate that was trained again: mean, spread, each seed, failures."""
     lines = []
     for one in sorted(verdict["candidates"], key=lambda one: (one["trial"] != verdict["winner"], str(one["trial"]))):
         mean, spread = one["mean"], one["spread"]
@@ -113,17 +114,18 @@ def _candidates(verdict: Mapping[str, Any]) -> list[list[str]]:
     return lines
 
 
-def _plots(found: Mapping[str, Any], rows: Rows, names: Sequence[str]) -> list[dict[str, str]]:
+def plots(found: Mapping[str, Any], rows: Rows, names: Sequence[str]) -> list[dict[str, str]]:
+    """History, curves, importances, parallel coordinates and slices: "uri" and "caption" of each."""
     done = [row for row in rows if row["state"] == "complete" and _figure(row["value"]) is not None]
     if not done:
         return []
-    plots = [_history(found, rows), _curves(found, rows)]
+    made = [_history(found, rows), _curves(found, rows)]
     if found["importances"]:
-        plots.append(_importance(found["importances"]))
+        made.append(_importance(found["importances"]))
     if len(names) > 1:
-        plots.append(_parallel(found, done))
-    plots += [_slice(found, rows, one) for one in found["space"]]
-    return plots
+        made.append(_parallel(found, done))
+    made += [_slice(found, rows, one) for one in found["space"]]
+    return made
 
 
 def _history(found: Mapping[str, Any], rows: Rows) -> dict[str, str]:
@@ -178,8 +180,10 @@ def _importance(importances: Mapping[str, float]) -> dict[str, str]:
 
 
 def _parallel(found: Mapping[str, Any], done: Rows) -> dict[str, str]:
-    """Parallel coordinates: one line a finished trial through its settings, coloured by how good it was."""
-    space = found["space"]
+    """Parallel coordinates: one line a finished trial through its settings to its value, coloured by how good it was."""
+    values = [float(row["value"]) for row in done]
+    last = {"name": "value", "choices": [], "low": min(values), "high": max(values), "log": False}
+    space = [*found["space"], last]
     fig, (ax,) = figure(width=max(6.4, 1.3 * len(space)), height=3.6)
     ranked = _ranked(found, done)
     for place, row in enumerate(reversed(ranked)):
@@ -190,7 +194,9 @@ def _parallel(found: Mapping[str, Any], done: Rows) -> dict[str, str]:
         ax.axvline(place, color=INK, linewidth=0.6)
         for height, text in _marks(one):
             ax.annotate(text, (place, height), fontsize=7, color=INK, xytext=(3, 0), textcoords="offset points")
-    ax.set_xticks(range(len(space)), [one["name"].partition(".")[2] for one in space], rotation=20)
+    names = [one["name"].partition(".")[2] for one in found["space"]]
+    ax.set_xticks(range(len(space)), [*names, found["objective"]], rotation=20)
+    ax.set_ylim(-0.05, 1.05)
     ax.set_yticks([])
     ax.grid(visible=False, axis="y")
     return {"uri": figure_uri(fig), "caption": "Parallel coordinates of the finished trials; the lighter, the better"}
@@ -208,7 +214,7 @@ def _slice(found: Mapping[str, Any], rows: Rows, one: Mapping[str, Any]) -> dict
             ax.scatter([x for x, _ in points], [y for _, y in points], s=14, color=colour, label=state)
     _keep_the_good(ax, rows, found["better"] == "lower")
     if one["choices"]:
-        ax.set_xticks(range(len(one["choices"])), [_short(choice) for choice in one["choices"]])
+        ax.set_xticks(range(len(one["choices"])), [short(choice) for choice in one["choices"]])
     elif one["log"]:
         ax.set_xscale("log")
     ax.set_xlabel(one["name"])
@@ -242,6 +248,8 @@ def _height(one: Mapping[str, Any], text: str) -> float:
     if one["choices"]:
         return place / max(1, len(one["choices"]) - 1)
     low, high = one["low"], one["high"]
+    if low == high:
+        return 0.5
     if one["log"]:
         return math.log(place / low) / math.log(high / low)
     return float((place - low) / (high - low))
@@ -250,8 +258,8 @@ def _height(one: Mapping[str, Any], text: str) -> float:
 def _marks(one: Mapping[str, Any]) -> list[tuple[float, str]]:
     if one["choices"]:
         last = max(1, len(one["choices"]) - 1)
-        return [(place / last, _short(choice)) for place, choice in enumerate(one["choices"])]
-    return [(0.0, _short(one["low"])), (1.0, _short(one["high"]))]
+        return [(place / last, short(choice)) for place, choice in enumerate(one["choices"])]
+    return [(0.0, short(one["low"])), (1.0, short(one["high"]))]
 
 
 def _figure(text: str) -> float | None:
@@ -262,7 +270,7 @@ def _figure(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
     """A setting's value in a few letters: 0.00123456 as 0.00123."""
     if isinstance(value, str):
         number = _figure(value)

@@ -44,7 +44,7 @@ def page(
         fired=sum(rule["fired"] for rule in rules),
         checks=len(checks),
         steps=checks[-1]["step"] if checks else 0,
-        plots=_plots(checks, validations),
+        plots=plots(checks, validations),
     )
 
 
@@ -69,8 +69,9 @@ def _finding_plot(findings: Sequence[Mapping[str, Any]]) -> str | None:
     return figure_uri(fig)
 
 
-def _plots(checks: Sequence[Mapping[str, Any]], validations: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    plots = []
+def plots(checks: Sequence[Mapping[str, Any]], validations: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Losses, gradients, updates and the like over the steps: "uri" and "caption" of each."""
+    made = []
     if checks:
         steps = [check["step"] for check in checks]
         fig, (ax,) = figure()
@@ -85,13 +86,14 @@ def _plots(checks: Sequence[Mapping[str, Any]], validations: Sequence[Mapping[st
             )
         ax.set(xlabel="step", ylabel="loss")
         add_legend(ax)
-        plots.append({"uri": figure_uri(fig), "caption": "Loss."})
+        made.append({"uri": figure_uri(fig), "caption": "Loss."})
         for key, part, caption in (
             ("gradients", "mean_abs", "Mean absolute gradient per layer: median and extremes over the layers."),
             ("updates", None, "Change of a weight in one step over its size: median and extremes over the layers."),
+            ("activations", "mean_abs", "Mean absolute output per layer: median and extremes over the layers."),
             ("dead_relus", None, "Share of hardly active ReLUs per layer: median and extremes over the layers."),
         ):
-            spans = [_span(check[key], part) for check in checks]
+            spans = [_span(check.get(key, {}), part) for check in checks]
             if not any(span for span in spans):
                 continue
             at = [step for step, span in zip(steps, spans, strict=True) if span]
@@ -102,8 +104,8 @@ def _plots(checks: Sequence[Mapping[str, Any]], validations: Sequence[Mapping[st
             if key != "dead_relus" and min(middle) > 0:
                 ax.set_yscale("log")
             ax.set_xlabel("step")
-            plots.append({"uri": figure_uri(fig), "caption": caption})
-    return plots
+            made.append({"uri": figure_uri(fig), "caption": caption})
+    return made
 
 
 def _span(layers: Mapping[str, Any], part: str | None) -> tuple[float, float, float] | None:

@@ -282,6 +282,28 @@ def test_the_worst_mistakes_come_first(make_world: MakeWorld) -> None:
         assert sum(one["probabilities"]) == pytest.approx(1)
 
 
+def test_right_answers_are_shown_of_every_count_in_turn(make_world: MakeWorld) -> None:
+    found = make_world().evaluate(replace(QUICK, right=8))
+    right = found["right"]
+    confusion = found["scopes"][0]["raw"]["confusion"]
+    counts = [count for count in range(6) if confusion[count][count]]  # with a right answer at all
+    assert [one["label"] for one in right[: len(counts)]] == counts
+    assert all(one["right"] and one["likeliest"] == one["label"] for one in right)
+    again = [one for one in right if one["label"] == counts[0]]
+    assert [one["probability"] for one in again] == sorted((one["probability"] for one in again), reverse=True)
+
+
+def test_a_sample_is_picked_by_chance_alone(make_world: MakeWorld) -> None:
+    world = make_world()
+    first = world.evaluate(replace(QUICK, sample=20))["sample"]
+    assert len({one["photo_id"] for one in first}) == 20
+    assert {one["right"] for one in first} == {True, False}
+    fewer = world.evaluate(replace(QUICK, sample=5))["sample"]
+    assert fewer == first[:5]
+    assert world.evaluate(replace(QUICK, sample=5, seed=1))["sample"] != fewer
+    assert [one["photo_id"] for one in first] != sorted(one["photo_id"] for one in first)
+
+
 def test_the_same_seed_gives_the_same_figures(make_world: MakeWorld) -> None:
     world = make_world()
     first, second = (world.evaluate() for _ in range(2))

@@ -53,8 +53,7 @@ def scope(name: str, said: scores.Predictions, counts: str) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def found(tmp_path: Path) -> dict[str, Any]:
+def evaluated(tmp_path: Path) -> dict[str, Any]:
     """An evaluation as `bintally evaluate` writes it."""
     (tmp_path / "bin-images").mkdir()
     Image.new("RGB", (300, 200), (200, 0, 0)).save(tmp_path / "bin-images" / "00001.jpg")
@@ -134,6 +133,11 @@ def found(tmp_path: Path) -> dict[str, Any]:
         ],
         "looks": [{"at": "2026-11-22"}, {"at": "2026-11-23"}],
     }
+
+
+@pytest.fixture
+def found(tmp_path: Path) -> dict[str, Any]:
+    return evaluated(tmp_path)
 
 
 def test_the_page_stands_alone(found: dict[str, Any]) -> None:

@@ -18,8 +18,8 @@ def photo(name: str) -> bytes | None:
     return out.getvalue()
 
 
-@pytest.fixture
-def summary() -> dict[str, Any]:
+def summarised() -> dict[str, Any]:
+    """A summary as `bintally summary --json` tells it."""
     pair = {"bits": 3, "photos": ["1", "2"], "labels": [3, None]}
     part = {"photos": 1, "share": 0.25, "groups": 1, "per_class": [0, 1]}
     spread = {"lowest": 100, "median": 150.0, "highest": 2000}
@@ -98,6 +98,11 @@ def summary() -> dict[str, Any]:
             "disputed": [pair],
         },
     }
+
+
+@pytest.fixture
+def summary() -> dict[str, Any]:
+    return summarised()
 
 
 def test_the_page_is_whole_and_needs_nothing_from_elsewhere(summary: dict[str, Any]) -> None:
