@@ -26,10 +26,18 @@ LARGEST = 64 << 20
 
 @commands.command()
 def train(
-    manifest: Annotated[
-        Path, typer.Argument(help="What `bintally split` wrote, or the folder that it lies in.", show_default=False)
-    ],
-    to: Annotated[Path, typer.Option(help="Folder for all that comes of the training.", show_default=False)],
+    split: Annotated[
+        str | None,
+        typer.Argument(
+            help="What `bintally split` wrote or the folder that it lies in, a folder of class folders (train/3/…, "
+            "validation/3/…), or s3://… of such a folder. Without it: what a training container holds, see "
+            "docs/cloud-training.md.",
+            show_default=False,
+        ),
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Folder for all that comes of the training.", show_default=False)
+    ] = None,
     recipe: Annotated[str, typer.Option(help="A recipe that comes with bintally, or a TOML file.")] = "seed",
     backbone: Annotated[
         str | None, typer.Option(help='Hub id, local snapshot folder, or "tiny" (from scratch).')
@@ -51,6 +59,9 @@ def train(
         bool, typer.Option("--restart", help="Forget the run in that folder and start again.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    endpoint: Annotated[
+        str | None, typer.Option(help="URL of another S3-compatible service that s3://… lies in.")
+    ] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="A setting, as in --set model.unfrozen_stages=1.")
     ] = None,
@@ -62,7 +73,17 @@ def train(
 
     Example: bintally train bins/split.parquet --to runs/seed --epochs 5
     """
-    from bintally.data.manifest import read_manifest
+    if split is None:
+        from bintally.cli import container
+
+        container.train(alone=to is None)
+        return
+    if to is None:
+        raise UsageError("name the folder for what comes of the training: --to runs/NAME")
+
+    from bintally.data.mirror import MirrorSettings
+    from bintally.data.source import open_split
+    from bintally.data.store import StoreSettings
     from bintally.learn import run as run_folder
     from bintally.learn.recipe import read_recipe
     from bintally.learn.track import make_logs
@@ -81,14 +102,16 @@ def train(
     for table, keys in named.items():
         tables.setdefault(table, {}).update({key: value for key, value in keys.items() if value is not None})
     how_to_watch = fill(WatchSettings, "watch", flags=tables.pop("watch", {}) | _given_stops(stop_on))
+    mirrored = fill(MirrorSettings, "mirror", flags=tables.pop("mirror", {}))
+    store = fill(StoreSettings, "store", flags={"endpoint": endpoint} | tables.pop("store", {}))
     asked = read_recipe(recipe, tables)
     listeners = make_logs(name.strip() for name in log.split(",") if name.strip())
     watching = watching or bool(how_to_watch.stop_on) or watch_rules is not None
     if watching:
         listeners.append(Watcher(how_to_watch, watch_verb.load(watch_rules)))
-    split = read_manifest(manifest / "split.parquet" if manifest.is_dir() else manifest)
+    manifest = open_split(split, store=store, mirrored=mirrored, progress=console.Bar())
     try:
-        result = train_run(split, to, asked, restart=restart, listeners=listeners, progress=console.Bar())
+        result = train_run(manifest, to, asked, restart=restart, listeners=listeners, progress=console.Bar())
     finally:
         if watching and (to / watch_verb.FOLDER).is_dir():
             watch_verb.tell(to, watch_rules)

@@ -48,7 +48,8 @@ def make_fabric(settings: TrainSettings) -> Fabric:
     return Fabric(
         accelerator="cuda" if device.startswith("cuda") else "cpu",
         devices=settings.processes,
-        strategy="ddp" if settings.processes > 1 else "auto",
+        num_nodes=settings.hosts,
+        strategy="ddp" if settings.processes * settings.hosts > 1 else "auto",
         precision=pick_precision(settings),
     )
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,11 +227,19 @@ def _new(config: Any) -> nn.Module:
     return model
 
 
+SNAPSHOT_VARIABLE = "BINTALLY_SNAPSHOT"
+"""Names a local snapshot folder of the backbone that a recipe calls by its hub id, for machines without the hub."""
+
+
 def _pretrained(name: str) -> nn.Module:
     folder = Path(name).expanduser()
     is_path = folder.is_dir() or name.startswith(("/", ".", "~"))
+    if not is_path and os.environ.get(SNAPSHOT_VARIABLE):
+        folder, is_path = Path(os.environ[SNAPSHOT_VARIABLE]), True
     if is_path and not (folder / "config.json").is_file():
-        raise BackboneError(f"{name} is no snapshot folder: it has no config.json (with model.safetensors beside it)")
+        raise BackboneError(
+            f"{folder} is no snapshot folder: it has no config.json (with model.safetensors beside it)"
+        )
     where = str(folder) if is_path else name
     with _quiet():
         try:
@@ -238,7 +247,7 @@ def _pretrained(name: str) -> nn.Module:
             model = _load(where, local=True)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as first:
             if is_path:
-                raise BackboneError(f"cannot load the backbone in {name}: {_line(first)}") from first
+                raise BackboneError(f"cannot load the backbone in {folder}: {_line(first)}") from first
             try:
                 # One question first: the hub's client itself asks six times over half a minute when nobody answers.
                 huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=10)

@@ -55,7 +55,8 @@ class TrainSettings:
         precision: "auto" is bf16-mixed where the processor computes in bfloat16 itself, else 32-true.
         channels_last: memory order of the photos; much faster on most processors.
         device: "auto", "cpu" or "cuda".
-        processes: data-parallel processes; they share each batch.
+        processes: data-parallel processes on each host; all of them share each batch.
+        hosts: machines that train together; a training container sets it (see docs/cloud-training.md).
         threads: of torch, a process; 0 leaves torch's own choice.
         workers: threads that read photos; 0 is one a core.
         cache_mb: photos are kept decoded in memory when they need no more than this.
@@ -87,6 +88,7 @@ class TrainSettings:
     channels_last: bool = True
     device: str = "auto"
     processes: Annotated[int, Field(ge=1)] = 1
+    hosts: Annotated[int, Field(ge=1)] = 1
     threads: Annotated[int, Field(ge=0)] = 0
     workers: Annotated[int, Field(ge=0)] = 0
     cache_mb: Annotated[int, Field(ge=0)] = 2048

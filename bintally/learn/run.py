@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bintally import __version__, files
 from bintally.card import CARD_FILE, ModelCard, write_card
-from bintally.data.manifest import Manifest, digest_of, write_manifest
+from bintally.data.manifest import Manifest, digest_of, read_manifest, write_manifest
 from bintally.errors import RunError
 from bintally.learn.model import BACKBONE_FILE, WEIGHTS_FILE
 
@@ -129,9 +129,10 @@ def start_run(
 
 
 def keep_manifest(run: Path, manifest: Manifest) -> None:
-    """Writes the manifest that a run trains on beside it, once."""
-    if not (run / SPLIT_FILE).exists():
-        write_manifest(run / SPLIT_FILE, manifest)
+    """Writes the manifest that a run trains on beside it, once, and again when the photos have moved."""
+    path = run / SPLIT_FILE
+    if not path.exists() or read_manifest(path).root != manifest.root.resolve():
+        write_manifest(path, manifest)
 
 
 def note_run(run: Path, status: Status, **facts: Any) -> None:

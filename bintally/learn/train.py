@@ -1,15 +1,16 @@
 """Training a counter, on any device: a run folder that goes on after any death as if nothing had happened."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from bintally.card import ModelCard, read_card
 from bintally.data.manifest import Manifest, digest_of
 from bintally.errors import BintallyError, RunError, RunStoppedError, SettingsError
+from bintally.learn import hosts
 from bintally.learn import run as run_folder
 from bintally.learn.device import Threads, make_fabric, pick_precision
 from bintally.learn.listen import Listener
@@ -74,28 +75,38 @@ def train(
         BackboneError: the pretrained backbone cannot be had.
     """
     settings, progress = recipe.train, progress or Silent()
-    is_main = os.environ.get("LOCAL_RANK", "0") == "0"  # Fabric starts this very program again for the others
+    is_main = hosts.is_first_process()  # Fabric starts this very program again for a host's other processes
     data = TrainingData.of(manifest)
-    if settings.batch_size % settings.processes:
+    if settings.batch_size % (settings.hosts * settings.processes):
         raise SettingsError(
-            f"train.batch_size = {settings.batch_size} cannot be shared by {settings.processes} processes"
+            f"train.batch_size = {settings.batch_size} cannot be shared by {settings.hosts * settings.processes} processes"
         )
     if restart and is_main:
         run_folder.clear_run(run)
     asked, digest = recipe.tables(), manifest.digest or digest_of(manifest)
-    before = None if restart else run_folder.check_run(run, asked, digest, Recipe().tables())
+
+    def look() -> dict[str, Any] | None:
+        return None if restart else run_folder.check_run(run, asked, digest, Recipe().tables())
+
+    if settings.hosts == 1:
+        before = look()
+    else:  # only the first host knows the run: it tells the others, so they all start first
+        fabric = make_fabric(settings)
+        fabric.launch()
+        before = hosts.begin(fabric, run, digest, look)
     if before and before["status"] == "finished":
         return RunResult(
             run=run,
-            card=read_card(run),
+            card=read_card(run) if settings.hosts == 1 else hosts.card_of(fabric, run),
             best_epoch=before["best_epoch"],
             epochs=before["epochs"],
             seconds=before["seconds"],
             already=True,
             is_main=is_main,
         )
-    fabric = make_fabric(settings)
-    fabric.launch()
+    if settings.hosts == 1:
+        fabric = make_fabric(settings)
+        fabric.launch()
     is_main = fabric.global_rank == 0
     if not is_main:
         progress, listeners = Silent(), ()
@@ -123,6 +134,13 @@ def train(
                 status: run_folder.Status = "stopped" if isinstance(error, RunStoppedError) else "failed"
                 run_folder.note_run(run, status, why=str(error))
             raise
+        except RuntimeError as error:
+            lost = hosts.broken_off(error) if fabric.world_size > 1 else None
+            if lost is None:
+                raise
+            if is_main:
+                run_folder.note_run(run, "failed", why=str(lost))
+            raise lost from error
         finally:
             training.close()
             shared.close()
@@ -135,7 +153,7 @@ def train(
     fabric.barrier()
     return RunResult(
         run=run,
-        card=read_card(run),
+        card=read_card(run) if settings.hosts == 1 else hosts.card_of(fabric, run),
         best_epoch=state.best_epoch,
         epochs=len(state.history),
         seconds=state.seconds,
@@ -158,7 +176,7 @@ def try_out(shared: Shared, recipe: Recipe, *, listeners: Sequence[Listener] = (
         RunError: the loss became infinite.
         RunStoppedError: SIGTERM or SIGINT came.
     """
-    if recipe.train.processes > 1:
+    if recipe.train.processes * recipe.train.hosts > 1:
         raise SettingsError("trials train in one process each: leave train.processes at 1")
     fabric = shared.fabric(recipe)
     with torch.random.fork_rng(devices=[]), Threads(recipe.train.threads), stop_signals() as stop:
