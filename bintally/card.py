@@ -41,6 +41,7 @@ class ModelCard:
         kind: "trained" (a run of `bintally train`) or "exported".
         architecture: the backbone's name or hub id, with the head.
         head: the last layer's kind, as `model.head` of a recipe: whoever builds the network again asks for it.
+        mirror: whether the answer is the mean over the photo and its mirror image. An exported model does that itself.
         pixels: the input's size and statistics.
         counts: the counts covered.
         open_mean: mean training label in the open last class, or None when the last class is exact.
@@ -58,6 +59,7 @@ class ModelCard:
     kind: Literal["trained", "exported"] = "trained"
     architecture: str
     head: Literal["linear", "corn", "coral"] = "linear"
+    mirror: bool = False
     pixels: PixelSpec
     counts: CountRange
     open_mean: float | None = None
@@ -73,10 +75,12 @@ class ModelCard:
 
     @property
     def model_id(self) -> str:
-        """Short and stable: 12 digits of the weights' hash; different weights or another precision give another id."""
+        """Short and stable: 12 digits of the weights' hash; what answers otherwise has another id."""
         weights = [self.files[name] for name in sorted(self.files) if Path(name).suffix in _WEIGHTS]
         if len(weights) > 1:  # an exported model's formats: int8 and float32 have their ONNX file in common
             weights = [hashlib.sha256(" ".join((self.precision, *weights)).encode()).hexdigest()]
+        elif weights and self.mirror:  # the same weights, other answers
+            weights = [hashlib.sha256(" ".join(("mirror", *weights)).encode()).hexdigest()]
         return weights[0][:12] if weights else "unsaved"
 
 

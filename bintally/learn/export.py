@@ -271,10 +271,17 @@ def _quantise(model: Any, squares: NDArray[np.uint8], card: ModelCard) -> Any:
 
 def _above(result: Any) -> list[str]:
     """The names of the nodes from an output back to where it takes up the feature map."""
-    names, node = [], result
-    while node.get_type_name() not in {"ReduceMean", "Convolution", "Parameter"}:
-        node = node.input_value(0).get_node()
-        names.append(str(node.get_friendly_name()))
+    names, waiting = [], [result]
+    while waiting:
+        node = waiting.pop()
+        if node.get_type_name() in {"ReduceMean", "Convolution", "Parameter"}:
+            continue
+        for value in node.input_values():
+            above = value.get_node()
+            name = str(above.get_friendly_name())
+            if above.get_type_name() != "Constant" and name not in names:
+                names.append(name)
+                waiting.append(above)
     return names
 
 

@@ -62,7 +62,7 @@ def keep_parts(
             something is frozen, leaving other augmentations out; "off": never.
         model: the network.
         training: kept as they are, and mirrored where the recipe flips.
-        validation: kept as they are.
+        validation: kept as they are, and mirrored too where the model mirrors.
         augmentation: the recipe's.
         forward: see `frozen.keep`.
         precision: see `frozen.keep`.
@@ -89,7 +89,8 @@ def keep_parts(
         progress.message(f"kept activations: photos are mirrored at most; no {', '.join(others)}")
     views = views_of(augmentation)
     # Validation first: after a kill it is there, and it is what every later run needs.
-    wanted = [Wanted(sha256=sha, views=("plain",)) for sha in validation.sha256s]
+    judged: tuple[View, ...] = ("plain", "mirrored") if model.mirror else ("plain",)
+    wanted = [Wanted(sha256=sha, views=judged) for sha in validation.sha256s]
     wanted += [Wanted(sha256=sha, views=views) for sha in training.sha256s]
 
     def squares(places: Sequence[int]) -> NDArray[np.uint8]:
@@ -139,12 +140,15 @@ class KeptBatches(Batches):
 class KeptValidation:
     """The validation part's kept activations, taken by place."""
 
-    def __init__(self, kept: Kept, part: Part) -> None:
-        self._kept, self._rows = kept, kept.rows(part.sha256s, "plain")
+    def __init__(self, kept: Kept, part: Part, *, mirror: bool = False) -> None:
+        self._kept = kept
+        self._views = [kept.rows(part.sha256s, "plain")]
+        if mirror:
+            self._views.append(kept.rows(part.sha256s, "mirrored"))
 
     def batch(self, places: NDArray[np.int64]) -> Tensor:
-        """(n, C, h, w) Activations."""
-        return self._kept.take(self._rows[places])
+        """(n, C, h, w) Activations; 2 n where the model mirrors, as its `from_frozen` takes them."""
+        return self._kept.take(np.concatenate([rows[places] for rows in self._views]))
 
 
 def views_of(settings: AugmentSettings) -> tuple[View, ...]:

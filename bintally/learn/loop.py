@@ -114,7 +114,7 @@ class Training:
             self.own_logits_of: Callable[[Tensor], Tensor] = self.model
         else:
             self.batches = KeptBatches(kept, training, data.train_classes, recipe.augment.flip, **order)
-            self.validation_batch = KeptValidation(kept, validation).batch
+            self.validation_batch = KeptValidation(kept, validation, mirror=recipe.model.mirror).batch
             self.logits_of, self.own_logits_of = self._from_frozen, self.model.from_frozen
         if before is not None:
             restore(optimizer, before.optimizer)
@@ -292,6 +292,7 @@ class Training:
         return ModelCard(
             architecture=f"{self.recipe.model.backbone} + {self.recipe.model.head} head",
             head=self.recipe.model.head,
+            mirror=self.recipe.model.mirror,
             pixels=self.recipe.pixels,
             counts=data.counts,
             open_mean=data.open_mean,

@@ -41,12 +41,15 @@ class ModelSettings:
             four stages and the stem: 5 trains everything.
         dropout: share of the pooled features that is dropped in training, before the head.
         head: "linear": a logit a count; "corn" and "coral" know that counts are ordered: see `bintally.learn.head`.
+        mirror: whether the answer to a photo is the mean over itself and its mirror image, at twice the work: in
+            validation, `evaluate` and `count`, and in what is exported and served. Training sees one view at a time.
     """
 
     backbone: Annotated[str, Field(min_length=1)] = "microsoft/resnet-50"
     unfrozen_stages: Annotated[int, Field(ge=0, le=16)] = 0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     head: HeadKind = "linear"
+    mirror: bool = False
 
 
 class CountModel(nn.Module):
@@ -59,6 +62,8 @@ class CountModel(nn.Module):
         backbone: a transformers vision model whose stages map (N, C, H, W) to (N, C', H', W').
         head: from the backbone's channels to the classes; class k is the count `counts.lowest + k`.
         num_frozen: how many of the backbone's parts (stem, stage 1, …) are frozen.
+        mirror: whether logits and maps are the means over each photo and its mirror image, in evaluation mode. The
+            mean of logits is, after the softmax, that of log-probabilities.
     """
 
     def __init__(
@@ -69,9 +74,11 @@ class CountModel(nn.Module):
         unfrozen_stages: int,
         dropout: float = 0.0,
         head: HeadKind = "linear",
+        mirror: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.mirror = mirror
         parts = _parts(backbone)
         self.num_frozen = max(0, len(parts) - unfrozen_stages)
         for parameter in backbone.parameters():
@@ -150,12 +157,19 @@ class CountModel(nn.Module):
         return _tensor(self.head(self.dropout(pooled)))
 
     def from_frozen(self, h_NCHW: Tensor) -> Tensor:
-        """Logits (N, num_classes) from what `frozen_features` gave, now or long ago."""
-        return self.logits_of(self.last_features(h_NCHW))
+        """Logits (N, num_classes) from what `frozen_features` gave, now or long ago.
+
+        A mirroring model in evaluation mode takes 2 N: those of all photos, then those of their mirror images.
+        """
+        logits = self.logits_of(self.last_features(h_NCHW))
+        if not self._mirrors:
+            return logits
+        both = logits.reshape(2, -1, logits.shape[1])
+        return (both[0] + both[1]) / 2
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Logits (N, num_classes) of normalised photos (N, 3, size, size)."""
-        return self.logits_of(self.last_features(self.frozen_features(x_NCHW)))
+        return self.from_frozen(self.frozen_features(self._views(x_NCHW)))
 
     def forward_maps(self, x_NCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and class activation maps (Zhou et al. 2016, https://arxiv.org/abs/1512.04150).
@@ -164,8 +178,19 @@ class CountModel(nn.Module):
             Logits (N, num_classes) and maps (N, num_classes, h, w). With a linear head a map's mean plus the bias is
             the logit; with an ordinal one a map is what each place adds to it, to first order.
         """
-        features = self.last_features(self.frozen_features(x_NCHW))
-        return self.logits_of(features), self.head.maps(features)
+        features = self.last_features(self.frozen_features(self._views(x_NCHW)))
+        logits, maps = self.logits_of(features), self.head.maps(features)
+        if not self._mirrors:
+            return logits, maps
+        both, all_maps = logits.reshape(2, -1, logits.shape[1]), maps.reshape(2, -1, *maps.shape[1:])
+        return (both[0] + both[1]) / 2, (all_maps[0] + all_maps[1].flip(3)) / 2
+
+    @property
+    def _mirrors(self) -> bool:
+        return self.mirror and not self.training
+
+    def _views(self, x_NCHW: Tensor) -> Tensor:
+        return torch.cat([x_NCHW, x_NCHW.flip(3)]) if self._mirrors else x_NCHW
 
 
 def build_model(settings: ModelSettings, counts: CountRange) -> CountModel:
@@ -184,7 +209,12 @@ def build_model(settings: ModelSettings, counts: CountRange) -> CountModel:
             backbone = _pretrained(settings.backbone)
         unfrozen = settings.unfrozen_stages
     return CountModel(
-        backbone, counts.num_classes, unfrozen_stages=unfrozen, dropout=settings.dropout, head=settings.head
+        backbone,
+        counts.num_classes,
+        unfrozen_stages=unfrozen,
+        dropout=settings.dropout,
+        head=settings.head,
+        mirror=settings.mirror,
     )
 
 
@@ -202,7 +232,8 @@ def load_run_model(run: Path) -> tuple[CountModel, ModelCard]:
             raise ModelError(f"{run}: the card names no {name}: train or copy the run again")
     try:
         config = _config_of(run / BACKBONE_FILE)
-        model = CountModel(_new(config), card.counts.num_classes, unfrozen_stages=0, head=card.head)
+        backbone, num_classes = _new(config), card.counts.num_classes
+        model = CountModel(backbone, num_classes, unfrozen_stages=0, head=card.head, mirror=card.mirror)
         model.load_state_dict(load_file(run / WEIGHTS_FILE))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{run} cannot be loaded: {error}") from error

@@ -74,6 +74,7 @@ class Shared:
             unfrozen_stages=0,
             dropout=settings.dropout,
             head=settings.head,
+            mirror=settings.mirror,
         )
 
     def kept(
@@ -88,7 +89,8 @@ class Shared:
         wish, views = recipe.train.keep_activations, views_of(recipe.augment)
         if wish == "auto" and not self._several and recipe.train.epochs <= len(views):
             return None  # every view would be computed, and none used twice
-        key = (recipe.model.backbone, model.num_frozen, recipe.pixels, precision, views, wish, recipe.augment)
+        what = (recipe.model.backbone, model.num_frozen, model.mirror, recipe.pixels, precision)
+        key = (*what, views, wish, recipe.augment)
         if key not in self._kept:
             training, validation = self.parts(recipe)
             self._kept[key] = keep_parts(

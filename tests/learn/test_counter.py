@@ -1,12 +1,14 @@
 """A run as a counter: what is its own; tests/contract/test_counters.py holds what all counters keep."""
 
 import dataclasses
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageOps
 
 from bintally.card import read_card, write_card
 from bintally.counts import Unreadable
@@ -49,6 +51,21 @@ def test_a_validation_figure_of_the_training_is_what_the_counter_says(
     answers = TrainedCounter.load(tmp_path / "run").count([manifest.path_of(row).read_bytes() for row in rows])
     losses = [-np.log(one.probabilities[row.label]) for one, row in zip(answers, rows, strict=True)]  # type: ignore
     assert np.mean(losses) == pytest.approx(card.metrics["validation"]["nll"], abs=1e-4)
+
+
+def test_a_mirroring_counter_does_not_mind_being_shown_the_mirror_image(run: Path, tmp_path: Path) -> None:
+    write_card(run, dataclasses.replace(read_card(run), mirror=True))
+    counter = TrainedCounter.load(run, device="cpu")
+    path = next((tmp_path / "photos" / "bin-images").iterdir())
+    square = Image.open(path)
+    views = []
+    for image in (square, ImageOps.mirror(square)):
+        out = io.BytesIO()
+        image.save(out, "PNG")
+        views.append(out.getvalue())
+    one, other = counter.logits(views)
+    np.testing.assert_allclose(one, other, atol=1e-5)  # type: ignore[arg-type]
+    assert counter.model_id != dataclasses.replace(counter.card, mirror=False).model_id
 
 
 def test_what_is_no_run_is_refused(run: Path, tmp_path: Path) -> None:

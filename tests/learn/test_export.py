@@ -24,7 +24,8 @@ from bintally.errors import DiskFullError, ManifestError, ModelError
 from bintally.learn import export as module
 from bintally.learn.agreement import Limits
 from bintally.learn.export import ExportSettings, export
-from bintally.learn.model import ModelSettings, build_model, load_run_model
+from bintally.learn.head import HeadKind
+from bintally.learn.model import CountModel, ModelSettings, build_model, load_run_model
 from bintally.learn.run import SPLIT_FILE, save_best
 from bintally.progress import Silent
 
@@ -284,3 +285,34 @@ def test_without_validation_photos_nothing_is_believed(run: Path, manifest: Mani
     write_manifest(copy / SPLIT_FILE, dataclasses.replace(manifest, rows=rows))
     with pytest.raises(ModelError, match="no validation photos"):
         export(copy, tmp_path / "model", QUICK, Silent())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("head", "precision"), [("linear", "int8"), ("corn", "float32"), ("coral", "int8")])
+def test_mirroring_and_ordinal_heads_go_into_the_model(
+    run: Path, manifest: Manifest, tmp_path: Path, head: HeadKind, precision: module.Precision
+) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    model, card = load_run_model(run)
+    torch.manual_seed(1)
+    changed = CountModel(model.backbone, 4, unfrozen_stages=0, head=head, mirror=True).eval()
+    with torch.no_grad():
+        changed.head.weight.normal_(std=0.5)
+    config = changed.backbone.config
+    new = dataclasses.replace(card, head=head, mirror=True)
+    save_best(copy, changed.state_dict(), config.to_dict(), new)  # type: ignore[operator,union-attr]
+    done = export(copy, tmp_path / "model", dataclasses.replace(QUICK, precision=precision), Silent(), accept=True)
+    assert done.mirror
+    assert done.head == head
+    assert done.metrics["export"]["onnx"]["difference"] <= 1e-4
+    if precision == "float32":
+        assert done.metrics["export"]["openvino"]["difference"] <= 1e-4
+    folder = tmp_path / "model" / "openvino.xml"
+    compiled = openvino.Core().compile_model(folder, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    photo = pixels.read_input(manifest.path_of(manifest.rows[0]).read_bytes(), card.pixels)[None]
+    one, other = compiled({"photos": photo}), compiled({"photos": np.ascontiguousarray(photo[..., ::-1])})
+    np.testing.assert_allclose(one["logits"], other["logits"], atol=1e-3)
+    np.testing.assert_allclose(one["maps"], other["maps"][..., ::-1], atol=1e-3)
+    outputs = {output.any_name: str(output.partial_shape) for output in compiled.outputs}
+    assert outputs["logits"] == "[?,4]"
+    assert outputs["maps"].startswith("[?,4,")

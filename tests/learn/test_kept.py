@@ -62,6 +62,21 @@ def test_the_same_weights_to_the_bit_in_float32(
     assert len({str(result.card.metrics) for result in results}) == 1
 
 
+def test_both_views_are_kept_for_a_model_that_mirrors(tmp_path: Path, make_manifest: Any, frozen_recipe: Any) -> None:
+    manifest, results = make_manifest(), []
+    for wish in ("off", "on"):
+        recipe = frozen_recipe(1, AugmentSettings(flip=0.0), tmp_path / "kept", keep_activations=wish)
+        recipe = replace(recipe, model=replace(recipe.model, mirror=True))
+        results.append(train(manifest, tmp_path / wish, recipe))
+    one, two = (load_run_model(result.run)[0].state_dict() for result in results)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    figures = [result.card.metrics["validation"]["nll"] for result in results]
+    assert figures[0] == pytest.approx(figures[1], rel=1e-5)
+    assert results[0].card.mirror
+    plain = train(manifest, tmp_path / "plain", frozen_recipe(1, AugmentSettings(flip=0.0)))
+    assert plain.card.metrics["validation"]["nll"] != figures[0]
+
+
 def test_close_in_bfloat16(tmp_path: Path, make_manifest: Any, frozen_recipe: Any) -> None:
     manifest = make_manifest()
     results = [

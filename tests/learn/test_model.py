@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from bintally.card import ModelCard
 from bintally.counts import CountRange
 from bintally.errors import BackboneError, ModelError
+from bintally.learn.head import HeadKind
 from bintally.learn.model import (
     CountModel,
     ModelSettings,
@@ -152,6 +153,34 @@ def test_a_damaged_snapshot_is_named(tmp_path: Path, damage: str) -> None:
         torch.save({}, tmp_path / "pytorch_model.bin")  # must not even be looked at
     with pytest.raises(BackboneError, match=str(tmp_path)):
         built(tmp_path)
+
+
+@pytest.mark.parametrize("head", ["linear", "corn", "coral"])
+def test_a_mirroring_model_answers_with_the_mean_of_both_views(tmp_path: Path, head: HeadKind) -> None:
+    torch.manual_seed(0)
+    settings = ModelSettings(backbone=str(snapshot(tmp_path)), unfrozen_stages=2, mirror=True, head=head)
+    model = build_model(settings, CountRange())
+    with torch.no_grad():
+        model.head.weight.normal_()
+    x = torch.randn(3, 3, 64, 64)
+    with torch.no_grad():
+        model.train()
+        for _ in range(10):
+            one_view = model(x)
+        model.eval()
+        logits, maps = model.forward_maps(x)
+        torch.testing.assert_close(model(x), logits)
+        frozen = torch.cat([model.frozen_features(x), model.frozen_features(x.flip(3))])
+        torch.testing.assert_close(model.from_frozen(frozen), logits)
+        back, turned = model.forward_maps(x.flip(3))
+        torch.testing.assert_close(back, logits)
+        torch.testing.assert_close(turned.flip(3), maps)
+        model.mirror = False
+        torch.testing.assert_close((model(x) + model(x.flip(3))) / 2, logits)
+        (_, plain), (_, other) = model.forward_maps(x), model.forward_maps(x.flip(3))
+        torch.testing.assert_close((plain + other.flip(3)) / 2, maps)
+    assert one_view.shape == logits.shape == (3, 6)
+    assert maps.shape == (3, 6, 2, 2)
 
 
 @pytest.fixture
