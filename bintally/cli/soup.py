@@ -1,0 +1,60 @@
+"""The verb that averages runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bintally.cli import console
+
+commands = typer.Typer()
+
+
+@commands.command()
+def soup(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Runs of one network, split and pretraining.", show_default=False)
+    ],
+    to: Annotated[Path, typer.Option(help="Run folder to make.", show_default=False)],
+    method: Annotated[
+        str | None, typer.Option(help="greedy (the default: only what helps on the validation part) or uniform.")
+    ] = None,
+    mirror: Annotated[
+        bool | None,
+        typer.Option(
+            "--mirror/--no-mirror", help="Answer with the mean over photo and mirror image. Default: as runs."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the run at --to.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting, as in --set soup.statistics=1024.")
+    ] = None,
+) -> None:
+    """Average the weights of runs into one run, which counts at the price of one.
+
+    The runs start from the same pretrained weights and differ in seed, rate, augmentation or length. Batch norm's
+    statistics are taken anew on training photos. One run alone, with --mirror, becomes one that mirrors.
+
+    Example: bintally soup runs/best-0 runs/best-1 runs/best-2 --to runs/soup
+    """
+    from bintally.learn.soup import SoupSettings, cook
+    from bintally.settings import check_tables, fill, parse_assignments
+
+    tables = parse_assignments(assignments or [])
+    check_tables(tables, {"soup": SoupSettings}, "--set")
+    named = {"method": method, "mirror": None if mirror is None else ("on" if mirror else "off")}
+    given = {key: value for key, value in named.items() if value is not None}
+    settings = fill(SoupSettings, "soup", flags={**tables.get("soup", {}), **given})
+    made = cook(runs, to, settings, console.Bar(), force=force)
+    found = made.card.metrics["validation"]
+    if as_json:
+        outcome = {"run": str(to), "model_id": made.card.model_id, "validation": found}
+        console.out_json(outcome | {"taken": [str(run) for run in made.taken]})
+        return
+    rows = [
+        [" + ".join(run.name for run in those), f"{one['nll']:.4f}", f"{one['accuracy']:.1%}", f"{one['rmse']:.2f}"]
+        for those, one in made.tried
+    ]
+    console.out_table("on the validation part", ["weights of", "negative log-likelihood", "accuracy", "RMSE"], rows)
+    console.out(f"{to}: {len(made.taken)} of {len(runs)} runs; next: bintally evaluate {to}")
