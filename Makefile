@@ -11,7 +11,7 @@ TORCH := torch==$(shell sed -n 's/^torch==//p' constraints.txt)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 JOBS ?= 2
 
-.PHONY: demo test test-slow check format bench clean help
+.PHONY: demo test test-slow check format notebook bench clean help
 help:  ## Say what there is to make.
 	@sed -n 's/^\([a-z-]*\):.*## /  \1: /p' Makefile
 
@@ -33,6 +33,9 @@ check: $(VENV)/.installed-dev  ## Lint, types, house rules.
 format: $(VENV)/.installed-dev  ## Put the code into its one form.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+notebook: $(VENV)/.installed-dev  ## Run notebooks/pipeline.py into notebooks/pipeline.ipynb.
+	$(BIN)/python notebooks/run.py $(ARGS)
 
 bench: $(VENV)/.installed-dev $(VENV)/.installed-bench  ## Every benchmark, each one table of ratios; ARGS=name for one.
 	$(BIN)/python -m benchmarks $(ARGS)

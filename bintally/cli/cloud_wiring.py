@@ -227,7 +227,7 @@ def state_json(state: "State") -> dict[str, Any]:
     """How a job stands, for scripts."""
     created = state.created
     told = state.told
-    found = {
+    found: dict[str, Any] = {
         "kind": state.kind.name,
         "name": state.name,
         "status": state.status,
@@ -237,7 +237,9 @@ def state_json(state: "State") -> dict[str, Any]:
     }
     if state.kind.name == "training":
         found |= {"model": state.model_uri, "metrics": state.metrics}
-        found |= {"billed_seconds": told.get("BillableTimeInSeconds")}
+        machines = told.get("ResourceConfig", {})
+        found |= {"billed_seconds": told.get("BillableTimeInSeconds"), "spot": told.get("EnableManagedSpotTraining")}
+        found |= {"instance": machines.get("InstanceType"), "instances": machines.get("InstanceCount")}
     return found
 
 
@@ -247,12 +249,14 @@ def show_tuning(wired: Wired, state: "State", trials: list[dict[str, Any]], *, a
     for one in trials:
         metric = one.get("FinalHyperParameterTuningJobObjectiveMetric", {})
         tuned = one.get("TunedHyperParameters", {})
+        begun, ended = one.get("TrainingStartTime"), one.get("TrainingEndTime")
         rows.append(
             {
                 "name": one["TrainingJobName"],
                 "status": one["TrainingJobStatus"],
                 "metric": metric.get("MetricName"),
                 "value": metric.get("Value"),
+                "seconds": (ended - begun).total_seconds() if begun and ended else None,
                 "tuned": tuned,
             }
         )

@@ -1,8 +1,9 @@
 """The verb `report`."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -65,6 +66,7 @@ def report(
         published=_published(),
         read_photo=_reader(*(one for one in (others, split) if one is not None)),
     )
+    material = dataclasses.replace(material, jobs=[_priced(one) for one in material.jobs])
     document = course_report(material)
     page = to or run / PAGE_FILE
     files.write_text(page, course_page(document))
@@ -76,19 +78,31 @@ def report(
         console.out(f"pdf: {page.with_suffix('.pdf')}")
 
 
+def _priced(job: Mapping[str, Any]) -> dict[str, Any]:
+    """A job with the price of its billed time, where the table of prices knows its machine."""
+    from bintally.cloud.cost import read_prices
+
+    table = read_prices()
+    price, seconds = table.machine_hour.get(str(job.get("instance"))), job.get("billed_seconds")
+    if price is None or seconds is None:
+        return dict(job)
+    usd = price * seconds / 3600 * (job.get("instances") or 1)
+    return {**job, "usd": usd, "prices": f"{table.table.date}, {table.table.region}"}
+
+
 def _manifest(path: Path) -> "Manifest":
     from bintally.data.manifest import open_manifest
 
     return open_manifest(path, progress=console.Bar())
 
 
-def _summary(split: "Manifest | None") -> "dict[str, object] | None":
+def _summary(split: "Manifest | None") -> dict[str, object] | None:
     from bintally.data.summary import summarise
 
     return None if split is None else summarise(split)
 
 
-def _published() -> "list[dict[str, object]]":
+def _published() -> list[dict[str, object]]:
     from dataclasses import asdict
 
     from bintally.learn.published import PUBLISHED
@@ -96,7 +110,7 @@ def _published() -> "list[dict[str, object]]":
     return [asdict(one) for one in PUBLISHED]
 
 
-def _reader(*manifests: "Manifest") -> "Callable[[str], bytes | None]":
+def _reader(*manifests: "Manifest") -> Callable[[str], bytes | None]:
     """Gives photos by id from the first manifest whose file is there."""
     places: dict[str, list[Path]] = {}
     for one in manifests:

@@ -268,10 +268,18 @@ def cost(material: Material) -> Section:
         again = len(found.get("repeats") or ())
         said = f"{trials} trials{f', {again} trainings with other seeds' if again else ''}"
         rows.append(["tuning", duration(found.get("seconds")), said, ""])
-    rows += [_job(one) for one in material.jobs]
+    for one in material.jobs:
+        rows += _job_rows(one)
     blocks: list[Block] = []
     if rows:
-        blocks.append(table(["stage", "time", "of what", "money"], rows, words=3))
+        blocks.append(table(["stage", "time", "of what", "US dollars"], rows, words=3))
+    if any(one.get("usd") is not None for one in material.jobs):
+        dates = ", ".join(sorted({one["prices"] for one in material.jobs if one.get("usd") is not None}))
+        text = (
+            f"Money: billed time by a table of prices ({dates}); check them. Disks and the bucket are not in it, and what "
+            "ran by `bintally cloud local` is charged nothing."
+        )
+        blocks.append(Paragraph(text=text, tone="soft"))
     if not material.jobs:
         said = (
             "Time on a machine of one's own, which bintally puts no price on." if rows else "Nothing was timed yet."
@@ -281,13 +289,29 @@ def cost(material: Material) -> Section:
     return _section("Cost", *blocks)
 
 
-def _job(one: Found) -> list[str]:
+def _job_rows(one: Found) -> Iterator[list[str]]:
     """A managed job as `bintally cloud status --json` tells it."""
-    seconds = one.get("billable_seconds")
-    resources = f"{one.get('instance_count', 1)} × {one.get('instance_type', '?')}, {one.get('status', '?')}"
-    price = one.get("cost")
-    money = "–" if price is None else f"{price:,.2f} {one.get('currency', 'USD')}"
-    return [f"job {one.get('name', '?')}", duration(seconds), resources, money]
+    name, status = one.get("name", "?"), one.get("status", "?")
+    if one.get("kind") == "tuning":
+        trainings = one.get("trainings", ())
+        seconds = [row["seconds"] for row in trainings if row.get("seconds") is not None]
+        yield [
+            f"tuning `{name}`",
+            duration(sum(seconds) if seconds else None),
+            f"{len(trainings)} trainings, {status}",
+            "–",
+        ]
+        return
+    spot = ", spare capacity" if one.get("spot") else ""
+    machines = f"{one.get('instances') or 1} × {one['instance']}" if one.get("instance") else "unknown machines"
+    usd = one.get("usd")
+    money = "–" if usd is None else f"{usd:,.2f}"
+    yield [
+        f"{one.get('kind', 'job')} `{name}`",
+        duration(one.get("billed_seconds")),
+        f"{machines}{spot}, {status}",
+        money,
+    ]
 
 
 def again(material: Material) -> Section:

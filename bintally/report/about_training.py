@@ -1,6 +1,7 @@
 """The middle chapters of a report: tuning, learning curves, what the debug rules and the profiler found."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bintally.report import page, profile, tune, watch
@@ -32,6 +33,9 @@ def tuning(material: Material) -> Section:
     """What the trials found, and whether the winner is more than luck."""
     found = material.tune
     if found is None:
+        jobs = [one for one in material.jobs if one.get("kind") == "tuning"]
+        if jobs:
+            return _section("Tuning", *(block for one in jobs for block in _managed(one)))
         run = material.run
         command = f"bintally tune RECIPE {run / SPLIT_FILE} --to TUNING && bintally report {run} --tune TUNING"
         return _section("Tuning", Missing(text="No tuning was done, or none was named.", command=command))
@@ -68,6 +72,45 @@ def _space(found: Found) -> Iterator[list[str]]:
         else:
             scale = "logarithmic" if one["log"] else "linear"
             yield [name, tune.short(one["low"]), tune.short(one["high"]), scale, chosen]
+
+
+def _managed(job: Found) -> Iterator[Block]:
+    """A managed tuning job: its trainings as the service lists them, the best first."""
+    trainings = job["trainings"]
+    metric = next((one["metric"] for one in trainings if one["metric"]), "the objective")
+    ended = Counter(one["status"] for one in trainings)
+    states = ", ".join(f"{num} {status}" for status, num in sorted(ended.items()))
+    yield Paragraph(
+        text=f"The managed tuning job `{job['name']}` is {job['status']}: {len(trainings)} trainings ({states}), judged by "
+        f"`{metric}`. The best is `{job['best']}`. No training was repeated with another seed, so that its lead may be luck."
+    )
+    names = sorted({name for one in trainings for name in one["tuned"]})
+    rows = []
+    for place, one in enumerate(trainings[:_TRIALS], start=1):
+        tuned = (tune.short(one["tuned"].get(name, "–").strip('"')) for name in names)
+        rows.append([f"{place}", page.number(one["value"], 4), *tuned, one["status"]])
+    yield table(["place", metric, *names, "ended"], rows, "The best of the trainings")
+    done = [one for one in trainings if one["value"] is not None]
+    made = [plot for name in names if (plot := _against(name, metric, done))]
+    if made:
+        yield plots(made)
+
+
+def _against(name: str, metric: str, trainings: Sequence[Found]) -> dict[str, str] | None:
+    """A tuned setting against the objective; None for settings that are no figures."""
+    try:
+        points = [(float(one["tuned"][name]), one["value"]) for one in trainings]
+    except (KeyError, ValueError):
+        return None
+    if len({x for x, _ in points}) < 2:
+        return None
+    fig, (ax,) = page.figure(4.8, 2.8)
+    ax.scatter([x for x, _ in points], [y for _, y in points], s=16)
+    low, high = min(x for x, _ in points), max(x for x, _ in points)
+    if low > 0 and high > 20 * low:
+        ax.set_xscale("log")
+    ax.set(xlabel=name, ylabel=metric)
+    return {"uri": page.figure_uri(fig), "caption": f"{metric} of each training, by {name}"}
 
 
 def training(material: Material) -> Section:

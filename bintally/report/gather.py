@@ -44,7 +44,8 @@ class Material:
         tune: tune.json.
         trials: lines of trials.csv.
         profile: profile.json.
-        jobs: what `bintally cloud status --json` says of the managed jobs that it was made by.
+        jobs: what `bintally cloud status --json` says of the managed jobs that it was made by, each with "usd" where
+            there is a price for it.
         published: what others published, as the evaluation keeps it.
         read_photo: gives photos by id.
     """

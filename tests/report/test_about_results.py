@@ -114,6 +114,22 @@ def test_cost_is_time_here_and_money_there(tmp_path: Path) -> None:
     assert "bintally cloud status" in text
 
 
+def test_jobs_are_told_with_their_money(tmp_path: Path) -> None:
+    job = {"kind": "training", "name": "j", "status": "Completed", "billed_seconds": 1800, "instance": "ml.m5.xlarge"}
+    priced = job | {"instances": 2, "spot": True, "usd": 0.234, "prices": "2026-11-22, us-east-1"}
+    search = {
+        "kind": "tuning",
+        "name": "s",
+        "status": "Completed",
+        "trainings": [{"seconds": 60.0}, {"seconds": None}],
+    }
+    text = made.text_of(cost(replace(made.bare(tmp_path), jobs=[priced, job, search])))
+    for said in ("30.0 minutes", "2 × ml.m5.xlarge, spare capacity, Completed", "0.23", "2026-11-22", "2 trainings"):
+        assert said in text, said
+    assert "bintally cloud status" not in text
+    assert "by a table of prices" not in made.text_of(cost(replace(made.bare(tmp_path / "b"), jobs=[job])))
+
+
 def test_what_it_takes_to_make_it_again(tmp_path: Path) -> None:
     text = made.text_of(again(made.whole(tmp_path)))
     assert "dddddddddddddddd of /bins" in text

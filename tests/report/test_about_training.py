@@ -96,3 +96,21 @@ def test_durations_for_people() -> None:
         "2.5 hours",
         "an unknown time",
     ]
+
+
+def test_a_managed_tuning_is_told_as_the_service_lists_it(tmp_path: Path) -> None:
+    rows = [
+        {"name": f"t-{n}", "status": "Completed", "metric": "validation:nll", "value": 1.3 + n / 10, "seconds": 60.0}
+        | {"tuned": {"train.head_lr": f"{10.0 ** -(n + 1)}", "train.optimizer": '"adam"'}}
+        for n in range(3)
+    ]
+    failed = {"name": "t-9", "status": "Failed", "metric": None, "value": None, "seconds": None, "tuned": {}}
+    job = {"kind": "tuning", "name": "search", "status": "Completed", "best": "t-0", "trainings": [*rows, failed]}
+    section = tuning(replace(made.bare(tmp_path), jobs=[job]))
+    text = made.text_of(section)
+    assert "4 trainings (3 Completed, 1 Failed), judged by `validation:nll`. The best is `t-0`" in text
+    (table,) = [one for one in section.blocks if isinstance(one, Table)]
+    assert table.rows[0] == ("1", "1.3000", "0.1", "adam", "Completed")
+    assert table.rows[3][1] == "–"
+    (plots,) = [one for one in section.blocks if isinstance(one, Plots)]
+    assert [one.caption for one in plots.plots] == ["validation:nll of each training, by train.head_lr"]
