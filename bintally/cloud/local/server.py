@@ -16,7 +16,7 @@ try:
     from starlette.responses import JSONResponse, Response
     from starlette.routing import Route
 except ModuleNotFoundError as missing:
-    raise MissingExtraError(missing.name or "starlette", "serve") from missing
+    raise MissingExtraError(missing.name or "starlette", "cloud") from missing
 
 _MOST = 16 * 1024 * 1024
 """Bytes of a request that are read at all."""

@@ -82,7 +82,7 @@ class Service:
             programs=self._programs,
             room=threading.Semaphore(settings.parallel_jobs),
         )
-        self._shared = shared
+        self.shared = shared
         trainings, models = Trainings(shared), Models(shared)
         endpoints = Endpoints(shared, models)
         # In the order of their end: a tuning job must not take the end of its trainings for theirs.
@@ -132,7 +132,7 @@ class Service:
 
     def carry_out(self, call: Call) -> Any:
         """Carries out one call and returns what it answers. Raises ServiceError when it is refused."""
-        self._shared.faults.meet(call.operation)
+        self.shared.faults.meet(call.operation)
         if call.operation == "InvokeEndpoint":
             return self._invoke(call)
         params = {} if call.service == "sts" else read_params(call.service, call.operation, call.body)

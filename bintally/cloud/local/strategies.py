@@ -94,13 +94,13 @@ def _bayesian(ranges: Sequence[Range], tried: Sequence[Tried], *, seed: int, max
             }
         except (KeyError, ValueError):  # of a parent job with another space
             continue
-        if one.objective is not None and math.isfinite(one.objective) and not one.running:
-            state = {"state": optuna.trial.TrialState.COMPLETE, "value": one.objective}
-        elif one.running:
-            state = {"state": optuna.trial.TrialState.RUNNING}
+        if one.running:
+            state, value = optuna.trial.TrialState.RUNNING, None
+        elif one.objective is not None and math.isfinite(one.objective):
+            state, value = optuna.trial.TrialState.COMPLETE, one.objective
         else:
             continue
-        study.add_trial(optuna.trial.create_trial(params=params, distributions=space, **state))
+        study.add_trial(optuna.trial.create_trial(state=state, value=value, params=params, distributions=space))
     trial = study.ask(space)
     return {
         one.name: str(trial.params[one.name]) if one.values else one.value(float(trial.params[one.name]))
