@@ -13,7 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bintally.learn.rules import RULES, Rule, StalledTraining
+from benchmarks._matrix import Matrix
+from bintally.learn.history import Rule
+from bintally.learn.learning_rules import StalledTraining
+from bintally.learn.rules import RULES
 from bintally.learn.watch import Recorder, judge, load_rules
 
 SEEDS = 10
@@ -167,41 +170,6 @@ def _draws(case: Case, patterns: Tensor, luck: torch.Generator) -> Callable[[int
     return draw
 
 
-@dataclass(frozen=True, kw_only=True)
-class Matrix:
-    """Case → rule → in how many of `seeds` it fired."""
-
-    table: dict[str, dict[str, int]]
-    seeds: int
-
-    @property
-    def is_held(self) -> bool:
-        """Whether each rule fired on its own sickness in every seed, and none on a healthy run."""
-        return not self.broken()
-
-    def broken(self) -> list[str]:
-        """The promises that are not kept, in words."""
-        wrong = []
-        for name, row in self.table.items():
-            if name in SICK and row[SICK[name].rule] < self.seeds:
-                wrong.append(f"{name}: {SICK[name].rule} fired in {row[SICK[name].rule]} of {self.seeds}")
-            if name in HEALTHY:
-                wrong += [f"{name}: {rule} fired in {number}" for rule, number in row.items() if number]
-        return wrong
-
-    def __str__(self) -> str:
-        short = [SHORT.get(rule, "".join(c for c in rule if c.isupper())) for rule in RULES]
-        lines = [
-            f"in how many of {self.seeds} seeds each rule fired; a sickness' own rule in brackets",
-            f"{'':30}" + "".join(f"{name:>7}" for name in short),
-        ]
-        for name, row in self.table.items():
-            own = SICK[name].rule if name in SICK else ""
-            cells = [f"[{n}]" if rule == own else str(n or "·") for rule, n in row.items()]
-            lines.append(f"{name:30}" + "".join(f"{cell:>7}" for cell in cells))
-        return "\n".join([*lines, "  ".join(f"{a} {b}" for a, b in zip(short, RULES, strict=True)), *self.broken()])
-
-
 def matrix(cases: dict[str, Case], seeds: int = SEEDS) -> Matrix:
     """Trains every case with every seed."""
     table: dict[str, dict[str, int]] = {}
@@ -211,7 +179,8 @@ def matrix(cases: dict[str, Case], seeds: int = SEEDS) -> Matrix:
             with tempfile.TemporaryDirectory() as folder:
                 for rule in fired(case, seed, Path(folder)):
                     table[name][rule] += 1
-    return Matrix(table=table, seeds=seeds)
+    own = {name: case.rule for name, case in cases.items()}
+    return Matrix(table=table, seeds=seeds, own=own, rules=list(RULES), short=SHORT)
 
 
 def main() -> Matrix:

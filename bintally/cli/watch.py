@@ -9,7 +9,7 @@ import typer
 from bintally.cli import console
 
 if TYPE_CHECKING:
-    from bintally.learn.rules import Rule
+    from bintally.learn.history import Rule
 
 commands = typer.Typer()
 

@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bintally import files
-from bintally.errors import DiskFullError, RunError
+from bintally.errors import DiskFullError, RunError, RunStoppedError
 from bintally.learn.model import CountModel
 from bintally.pixels import PixelSpec, normalise
 from bintally.progress import Progress
@@ -42,8 +42,12 @@ IN_MEMORY = 512 << 20
 """Sets of views up to this many bytes are copied into memory; larger ones are read through the page cache."""
 
 _CHUNK = 64 << 20
+_AT_LEAST_EVERY = 60.0
+"""Seconds after which a chunk is written, full or not: what a kill may lose."""
+
 _SET_FILE = "set.json"
 _LOCK_FILE = "write.lock"
+_Done = tuple[list[tuple[str, View]], Tensor, list[float]]  # a batch's views, their activations, their input means
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,13 +99,21 @@ class Kept:
         dtype: as the frozen parts gave them.
         num_bytes: of all the views that were asked for.
         computed: how many views were computed now; the others were there.
+        input_means: photo hash → mean of its normalised values, noted when it went through the frozen parts.
     """
 
-    def __init__(self, chunks: list[Tensor], place: dict[tuple[str, View], tuple[int, int]], computed: int) -> None:
+    def __init__(
+        self,
+        chunks: list[Tensor],
+        place: dict[tuple[str, View], tuple[int, int]],
+        computed: int,
+        input_means: Mapping[str, float],
+    ) -> None:
         self.shape: tuple[int, ...] = tuple(chunks[0].shape[1:])
         self.dtype: torch.dtype = chunks[0].dtype
         self.num_bytes = len(place) * chunks[0][0].nbytes
         self.computed = computed
+        self.input_means = input_means
         if self.num_bytes <= IN_MEMORY:
             chunks, place = (
                 [torch.stack([chunks[c][r] for c, r in place.values()])],
@@ -160,12 +172,13 @@ def keep(
         raise ValueError("kept activations need a frozen part and at least one photo")
     pooled = not any(parameter.requires_grad for parameter in model.backbone.parameters())
 
-    def features(squares_NHWC: NDArray[np.uint8], view: View) -> Tensor:
+    def features(squares_NHWC: NDArray[np.uint8], view: View) -> tuple[Tensor, list[float]]:
         x_NCHW = torch.from_numpy(normalise(squares_NHWC, spec))
         with torch.no_grad():
             h_NCHW = forward(x_NCHW.flip(3) if view == "mirrored" else x_NCHW)
             # In the order of memory that the network works in the mean comes out the same to the bit.
-            return (h_NCHW.mean(dim=(2, 3), keepdim=True) if pooled else h_NCHW).cpu().contiguous()
+            pooled_NCHW = h_NCHW.mean(dim=(2, 3), keepdim=True) if pooled else h_NCHW
+            return pooled_NCHW.cpu().contiguous(), x_NCHW.mean(dim=(1, 2, 3)).tolist()
 
     digest = weights_digest(model)
     key = {"format": FORMAT, "weights": digest, "precision": precision, "pooled": pooled}
@@ -178,21 +191,21 @@ def keep(
             places.setdefault((one.sha256, view), place)
     keys = list(places)
 
-    chunks, found = _open(folder, keys)
+    chunks, found, means = _open(folder, keys)
     computed = 0
     if len(found) < len(keys):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with _writing(folder, progress):
-                chunks, found = _open(folder, keys)  # another process may have computed them meanwhile
+                chunks, found, means = _open(folder, keys)  # another process may have computed them meanwhile
                 missing = [one for one in keys if one not in found]
                 if missing:
-                    one_view = features(np.zeros((1, spec.size, spec.size, 3), dtype=np.uint8), "plain")
+                    one_view, _ = features(np.zeros((1, spec.size, spec.size, 3), dtype=np.uint8), "plain")
                     _make_room(settings, folder, len(missing) * one_view.nbytes, len(missing), progress)
                     files.write_json(folder / _SET_FILE, key)
                     _compute(folder, missing, places, squares, features, one_view.nbytes, settings, progress)
                     computed = len(missing)
-                chunks, found = _open(folder, keys)
+                chunks, found, means = _open(folder, keys)
         except DiskFullError as error:
             raise NotKeptError(f"the disk has no room for kept activations in {settings.path}") from error
         except OSError as error:
@@ -200,7 +213,7 @@ def keep(
     if len(found) < len(keys):
         raise NotKeptError(f"{len(keys) - len(found):,} kept activations in {folder} went away while they were read")
     os.utime(folder)  # when it was last used
-    return Kept(chunks, found, computed)
+    return Kept(chunks, found, computed, means)
 
 
 def weights_digest(model: CountModel) -> str:
@@ -221,28 +234,28 @@ def _compute(
     missing: Sequence[tuple[str, View]],
     places: dict[tuple[str, View], int],
     squares: Callable[[Sequence[int]], NDArray[np.uint8]],
-    features: Callable[[NDArray[np.uint8], View], Tensor],
+    features: Callable[[NDArray[np.uint8], View], tuple[Tensor, list[float]]],
     view_bytes: int,
     settings: KeepSettings,
     progress: Progress,
 ) -> None:
     per_chunk = max(settings.at_once, _CHUNK // view_bytes)
-    # Pooled features are tiny: then what a kill may lose bounds the chunk, not its bytes.
-    per_chunk = min(per_chunk, 64 * settings.at_once)
-    done: list[Tensor] = []
-    names: list[tuple[str, View]] = []
+    done: list[_Done] = []
+    written = time.monotonic()
     progress.begin("kept activations", len(missing))
     try:
         for batch, photos in _prefetched(_batches(missing, settings.at_once), places, squares):
-            view = batch[0][1]
-            done.append(features(photos, view))
-            names += batch
-            if len(names) >= per_chunk:
-                _write_chunk(folder, names, done)
-                done, names = [], []
+            done.append((batch, *features(photos, batch[0][1])))
+            num = sum(len(one) for one, _, _ in done)
+            if num >= per_chunk or time.monotonic() - written > _AT_LEAST_EVERY:
+                _write_chunk(folder, done)
+                done, written = [], time.monotonic()
             progress.advance(len(batch))
-        if names:
-            _write_chunk(folder, names, done)
+    except RunStoppedError:
+        _write_chunk(folder, done)
+        raise
+    else:
+        _write_chunk(folder, done)
     finally:
         progress.end()
 
@@ -272,10 +285,15 @@ def _prefetched(
             yield waiting[0], waiting[1].result()
 
 
-def _write_chunk(folder: Path, names: Sequence[tuple[str, View]], done: Sequence[Tensor]) -> None:
+def _write_chunk(folder: Path, done: Sequence[_Done]) -> None:
+    if not done:
+        return
+    names = [name for batch, _, _ in done for name in batch]
+    means = [round(mean, 6) for _, _, some in done for mean in some]
+    said = {"views": json.dumps(names), "input_means": json.dumps(means)}
     with files.replacing(folder / f"{uuid.uuid4().hex}.safetensors") as part:
         try:
-            save_file({"features": torch.cat(list(done))}, part, {"views": json.dumps(names)})
+            save_file({"features": torch.cat([h_NCHW for _, h_NCHW, _ in done])}, part, said)
         except SafetensorError as error:
             # Its library tells of a full disk in words alone.
             raise DiskFullError(f"{part}: {error}") if "No space left" in str(error) else error from error
@@ -283,21 +301,25 @@ def _write_chunk(folder: Path, names: Sequence[tuple[str, View]], done: Sequence
 
 def _open(
     folder: Path, keys: Sequence[tuple[str, View]]
-) -> tuple[list[Tensor], dict[tuple[str, View], tuple[int, int]]]:
-    """The chunks of a set, mapped from disk, and where in them the views are, in the order of `keys`."""
+) -> tuple[list[Tensor], dict[tuple[str, View], tuple[int, int]], dict[str, float]]:
+    """The chunks of a set, mapped from disk, where in them the views are, in the order of `keys`, and input means."""
     chunks: list[Tensor] = []
     found: dict[tuple[str, View], tuple[int, int]] = {}
+    means: dict[str, float] = {}
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, "pt") as file:
-                names = json.loads((file.metadata() or {})["views"])
+                said = file.metadata() or {}
+                names = json.loads(said["views"])
+                # Chunks of before these were noted have none.
+                means |= dict(zip((sha for sha, _ in names), json.loads(said.get("input_means", "[]")), strict=False))
                 chunk = file.get_tensor("features")
         except (OSError, SafetensorError, KeyError, ValueError):
             continue  # damaged or gone: its views count as not kept
         for row, (sha256, view) in enumerate(names[: len(chunk)]):
             found[sha256, view] = (len(chunks), row)
         chunks.append(chunk)
-    return chunks, {key: found[key] for key in keys if key in found}
+    return chunks, {key: found[key] for key in keys if key in found}, means
 
 
 class _writing:  # noqa: N801 - used as a with statement's verb

@@ -137,6 +137,12 @@ class KeptBatches(Batches):
         return self._kept.take(rows), self.classes[indices]
 
 
+def input_mean(kept: Kept, part: Part) -> tuple[float, int]:
+    """Mean of the normalised values of a part's photos, and of how many it is known: not of those kept long ago."""
+    means = [kept.input_means[sha] for sha in part.sha256s if sha in kept.input_means]
+    return (float(np.mean(means)), len(means)) if means else (0.0, 0)
+
+
 class KeptValidation:
     """The validation part's kept activations, taken by place."""
 

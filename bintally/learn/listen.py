@@ -20,6 +20,8 @@ class Start:
         done: how many steps were done before, by an earlier process.
         steps_per_epoch: how many steps an epoch has.
         settings: table → key → value.
+        kept_inputs: when training takes kept activations: the mean of the normalised training photos that these were
+            made of, and how many photos that is over. None when the photos themselves come with each batch.
     """
 
     model: CountModel
@@ -27,6 +29,7 @@ class Start:
     done: int
     steps_per_epoch: int
     settings: Mapping[str, Mapping[str, Any]]
+    kept_inputs: tuple[float, int] | None = None
 
 
 class Listener:

@@ -22,7 +22,7 @@ from bintally.learn import run as run_folder
 from bintally.learn.average import Average
 from bintally.learn.checkpoint import load_checkpoint, restore, save_checkpoint
 from bintally.learn.device import pick_precision
-from bintally.learn.kept import KeptBatches, KeptValidation
+from bintally.learn.kept import KeptBatches, KeptValidation, input_mean
 from bintally.learn.listen import Listener, Start
 from bintally.learn.loader import Batches, ahead, class_factors
 from bintally.learn.loss import make_loss
@@ -107,6 +107,7 @@ class Training:
             "world": fabric.world_size,
         }
         self.validation_batch: Callable[[Any], _Input]
+        self.kept_inputs = None if kept is None else input_mean(kept, training)
         if kept is None:
             self.batches = Batches(training.photos, data.train_classes, recipe.augment, **order)
             self.validation_batch = validation.photos.batch
@@ -132,6 +133,7 @@ class Training:
                 done=self._done,
                 steps_per_epoch=self.batches.steps,
                 settings=self.recipe.tables(),
+                kept_inputs=self.kept_inputs,
             )
             for listener in self.listeners:
                 listener.on_start(start)
@@ -312,6 +314,10 @@ class Training:
             torch.cuda.manual_seed(seed)
 
     def _frozen_features(self, photos: Tensor) -> Tensor:
+        if self.stop.signal:
+            raise RunStoppedError(
+                "stopped while activations were computed; the same command goes on from there", self.stop.exit_code
+            )
         with self.fabric.autocast():
             return self.model.frozen_features(self._input(photos))
 

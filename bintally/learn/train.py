@@ -161,6 +161,17 @@ def train(
     )
 
 
+def keep_first(shared: Shared, recipe: Recipe, *, progress: Progress) -> None:
+    """Computes the activations that trainings of a recipe keep, if they do, and trains nothing.
+
+    Raises:
+        RunStoppedError: SIGTERM or SIGINT came; what was computed is kept.
+    """
+    fabric = shared.fabric(recipe)
+    with torch.random.fork_rng(devices=[]), Threads(recipe.train.threads), stop_signals() as stop:
+        Training(fabric, shared, None, recipe, "", (), progress, stop)
+
+
 def try_out(shared: Shared, recipe: Recipe, *, listeners: Sequence[Listener] = ()) -> Predictions:
     """Trains without a run folder: nothing is written, and a stop loses it. For the trials of a tuning.
 

@@ -28,8 +28,10 @@ from bintally.errors import BintallyError, RunError
 from bintally.learn import study as studies
 from bintally.learn.material import TrainingData
 from bintally.learn.recipe import Recipe
+from bintally.learn.shared import Shared
 from bintally.learn.space import Assignment, Space, nest, write_toml
 from bintally.learn.study import HIGHER_IS_BETTER, TuneSettings
+from bintally.learn.train import keep_first
 from bintally.learn.trial import Trainer, Tried
 from bintally.learn.verdict import judge
 from bintally.progress import Progress, Silent
@@ -132,6 +134,7 @@ def tune(
         study = studies.open_study(folder, wishes, epochs=task.trial_epochs)
         budget = studies.prepare(study, space, task.own, wishes)
         if budget:
+            _keep_first(task, progress)
             progress.begin(f"tune: trials of {task.trial_epochs} epochs", budget)
             _in_processes(task, _Search(study, wishes), budget, progress)
             progress.end()
@@ -199,6 +202,15 @@ class _Repeat:
 
     def done(self) -> tuple[int, str]:
         return sum((self._folder / REPEATS / job.file).is_file() for job in self.jobs), ""
+
+
+def _keep_first(task: Task, progress: Progress) -> None:
+    """What the recipe's frozen layers make of the photos, before the first trial asks: with a bar, by all cores."""
+    shared = Shared(TrainingData.of(read_manifest(task.manifest)), several=True)
+    try:
+        keep_first(shared, task.recipe, progress=progress)
+    finally:
+        shared.close()
 
 
 def _in_processes(task: Task, phase: _Search | _Repeat, budget: int, progress: Progress) -> None:

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from bintally import files, settings
 from bintally.errors import RunError, SettingsError
+from bintally.learn.history import Check, Finding, History, Rule, TensorStats, Validation
 from bintally.learn.listen import Listener, Start
-from bintally.learn.rules import RULES, Check, Finding, History, Rule, RuleName, TensorStats, Validation
+from bintally.learn.rules import RULES, RuleName
 from bintally.learn.run import read_run
 
 FOLDER = "watch"
@@ -65,6 +66,7 @@ class Recorder:
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
         self._before: dict[str, Tensor] = {}
         self._trained = {name: p for name, p in model.named_parameters() if p.requires_grad and p.ndim > 1}
+        self._layers = _trained_layers(model)
         self._relus = _trained_relus(model)
         self._last = time.monotonic()
         self._photos = 0
@@ -80,6 +82,7 @@ class Recorder:
         self._losses: list[float] = []
         self._seconds = 0.0
         self._gradients: dict[str, TensorStats] = {}
+        self._activations: dict[str, TensorStats] = {}
         self._relu_inputs: dict[str, TensorStats] = {}
         self._dead: dict[str, float] = {}
         self._input_sum, self._input_values, self._input_photos = 0.0, 0, 0
@@ -88,6 +91,10 @@ class Recorder:
     def reads(self, step: int) -> bool:
         """Whether the step of this number (from 1) is read in full; one whose loss is not finite is read, too."""
         return step == 1 or step % self._every == 0
+
+    def told_inputs(self, mean: float, photos: int) -> None:
+        """The mean of all normalised training photos, where training takes activations of them that were kept."""
+        self._input_sum, self._input_values, self._input_photos = mean * photos, photos, photos
 
     def begin(self, step: int, photos: Tensor | None, labels: Tensor, num_classes: int) -> None:
         """Before the forward pass.
@@ -109,6 +116,8 @@ class Recorder:
             self._input_photos += len(photos)
             self._photos += len(photos)
         if self.reads(step):
+            for name, module in self._layers.items():
+                self._hooks.append(module.register_forward_hook(self._layer_hook(name)))
             for name, module in self._relus.items():
                 self._hooks.append(module.register_forward_hook(self._relu_hook(name)))
 
@@ -136,6 +145,7 @@ class Recorder:
             gradients=self._gradients,
             weights={name: _stats(p.detach(), spread=False) for name, p in self._trained.items()},
             updates={name: _update(before, self._trained[name].detach()) for name, before in self._before.items()},
+            activations=self._activations,
             relu_inputs=self._relu_inputs,
             dead_relus=self._dead,
             input_sum=_finite(self._input_sum) or 0.0,
@@ -168,6 +178,13 @@ class Recorder:
         """Everything recorded so far."""
         return History(checks=tuple(self.checks), validations=tuple(self.validations), finished=finished)
 
+    def _layer_hook(self, name: str) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+            if isinstance(output, Tensor):
+                self._activations[name] = _stats(output.detach(), spread=False)
+
+        return hook
+
     def _relu_hook(self, name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             # An in-place ReLU has overwritten its input: then its output's statistics stand for it.
@@ -197,6 +214,8 @@ class Watcher(Listener):
         folder = start.run / FOLDER
         self._recorder = Recorder(start.model, folder, every=self._settings.every, done=start.done)
         self._num_classes = start.model.head.out_features
+        if start.kept_inputs is not None and start.done == 0:
+            self._recorder.told_inputs(*start.kept_inputs)
 
     def on_batch(self, step: int, photos: Tensor, classes: Tensor) -> None:
         """Reads inputs and labels. What has other than three channels are kept activations, no photos."""
@@ -330,6 +349,15 @@ def shipped_rules(name: str) -> Path:
     if name not in known:
         raise SettingsError(f"no rules are called {name!r}: known are {', '.join(known)}, or give a TOML file")
     return folder / f"{name}.toml"
+
+
+def _trained_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Those with trained weights of their own, but for norms."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if any(p.requires_grad and p.ndim > 1 for p in module.parameters(recurse=False))
+    }
 
 
 def _trained_relus(model: nn.Module) -> dict[str, nn.Module]:

@@ -113,6 +113,14 @@ def test_computed_once_and_the_size_told_before(tmp_path: Path) -> None:
     assert (second.computed, photos.num_read, len(told.lines)) == (0, 20, 1)
 
 
+def test_the_mean_of_the_inputs_is_noted_with_them(tmp_path: Path) -> None:
+    model, photos = network(), Photos()
+    kept(model, tmp_path, photos, at_once=4)
+    means = kept(model, tmp_path, photos).input_means  # read back from disk
+    expected = normalise(photos.squares, SPEC).mean(axis=(1, 2, 3))
+    assert [means[sha] for sha in SHAS] == pytest.approx(expected.tolist(), abs=1e-5)
+
+
 def test_more_photos_and_views_are_added(tmp_path: Path) -> None:
     model, photos = network(), Photos()
     kept(model, tmp_path, photos, [Wanted(sha256=sha, views=("plain",)) for sha in SHAS])

@@ -1,5 +1,7 @@
 """Training over kept activations gives what computing them again gives, and only where the recipe allows it."""
 
+import contextlib
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from bintally.errors import RunError, SettingsError
+from bintally.errors import RunError, RunStoppedError, SettingsError
 from bintally.learn.augment import AugmentSettings
 from bintally.learn.frozen import KeepSettings, NotKeptError
 from bintally.learn.kept import _mirror_luck, beyond_mirroring
-from bintally.learn.model import load_run_model
+from bintally.learn.model import CountModel, load_run_model
 from bintally.learn.recipe import Recipe
+from bintally.learn.stopping import Stop
 from bintally.learn.train import train
 from bintally.progress import Silent
 
@@ -92,6 +95,31 @@ def test_the_second_run_computes_nothing(tmp_path: Path, make_manifest: Any, fro
     for name in ("a", "b"):
         train(manifest, tmp_path / name, frozen_recipe(folder=tmp_path / "kept"), progress=told)
     assert sum(line.startswith("kept activations:") for line in told.lines) == 1
+
+
+def test_a_stop_while_activations_are_computed_keeps_what_there_is(
+    tmp_path: Path, make_manifest: Any, frozen_recipe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, stop, told = make_manifest(), Stop(), Told()
+    asked = frozen_recipe(folder=tmp_path / "kept")
+    asked = replace(asked, keep=replace(asked.keep, at_once=4))
+    compute, calls = CountModel.frozen_features, iter(range(100))
+
+    def stopped(self: CountModel, x_NCHW: torch.Tensor) -> torch.Tensor:
+        if next(calls) == 3:
+            stop.signal = signal.SIGTERM
+        return compute(self, x_NCHW)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bintally.learn.train.stop_signals", lambda: contextlib.nullcontext(stop))
+        patch.setattr(CountModel, "frozen_features", stopped)
+        with pytest.raises(RunStoppedError, match="goes on"):
+            train(manifest, tmp_path / "run", asked)
+    assert next(calls) == 4
+    train(manifest, tmp_path / "run", asked, progress=told)
+    (line,) = [line for line in told.lines if line.startswith("kept activations:")]
+    num = len(manifest.of_part("validation")) + 2 * len(manifest.of_part("train"))
+    assert f"{num - 3 * 4} views" in line  # one photo first, to tell the size; then three fours
 
 
 def test_auto_keeps_only_what_pays_and_what_can_be(tmp_path: Path, make_manifest: Any, frozen_recipe: Any) -> None:

@@ -22,6 +22,7 @@ from bintally.learn.recipe import Recipe, read_recipe
 from bintally.learn.space import Dimension, Space
 from bintally.learn.study import TuneSettings, open_study
 from bintally.learn.tune import check_space, recipe_with, tune
+from bintally.progress import Silent
 
 SPACE = Space(
     dimensions=(
@@ -71,6 +72,21 @@ def test_from_search_to_a_recipe_that_train_takes(recipe: Recipe, split: Path, t
     expected = recipe_with(recipe, found["best"]["values"])
     assert best == expected
     assert len(list((tmp_path / "kept").iterdir())) == 1  # computed once for all
+
+
+def test_the_size_of_what_is_kept_is_told_before_the_first_trial(recipe: Recipe, split: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+
+    class Told(Silent):
+        def begin(self, task: str, total: int | None = None) -> None:
+            told.append(task)
+
+        def message(self, text: str) -> None:
+            told.append(text)
+
+    tune(recipe, SPACE, split, tmp_path / "tune", replace(QUICK, trials=1, repeat=0), progress=Told())
+    assert told[0].startswith("kept activations: ")
+    assert told[1:3] == ["kept activations", "tune: trials of 3 epochs"]
 
 
 def test_the_test_part_is_not_touched(recipe: Recipe, make_manifest: Any, tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,10 +13,15 @@ from torch import nn
 from bintally.data.manifest import Manifest
 from bintally.errors import RunError, SettingsError
 from bintally.learn import watch
+from bintally.learn.augment import AugmentSettings
+from bintally.learn.frozen import KeepSettings
+from bintally.learn.history import Check, Finding, History, TensorStats, Validation
 from bintally.learn.recipe import Recipe
-from bintally.learn.rules import RULES, Finding, History, TensorStats, Validation
+from bintally.learn.rules import RULES
 from bintally.learn.run import read_run
+from bintally.learn.tensor_rules import CheckInputImages
 from bintally.learn.train import train as train_run
+from bintally.pixels import read_input
 
 torch.set_num_threads(1)
 
@@ -58,6 +65,7 @@ def test_a_check_holds_what_the_step_did(tmp_path: Path) -> None:
     check = recorder.checks[1]
     assert set(check.gradients) == {"0.0.weight", "1.0.weight", "4.weight"}  # no biases
     assert set(check.relu_inputs) == set(check.dead_relus) == {"0.1", "1.1"}
+    assert set(check.activations) == {"0.0", "1.0", "4"}
     assert check.labels == (4, 8, 4)  # the four steps since the check before
     assert check.input_photos == 16
     assert abs(check.input_sum / check.input_values) < 0.1
@@ -81,6 +89,7 @@ def test_frozen_layers_are_not_read(tmp_path: Path) -> None:
     train(model, recorder, 2)
     names = {name for check in recorder.checks for name in (*check.gradients, *check.weights, *check.dead_relus)}
     assert names == {"1.0.weight", "4.weight", "1.1"}
+    assert {name for check in recorder.checks for name in check.activations} == {"1.0", "4"}
 
 
 def test_hooks_are_gone_between_watched_steps(tmp_path: Path) -> None:
@@ -143,6 +152,37 @@ def test_a_real_training_is_watched_and_judged(
     assert {"head.weight"} < set(history.checks[0].gradients)
     assert history.checks[0].dead_relus
     assert set(watch.report(rules, history)) == set(RULES)
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_inputs_and_activations_are_read_over_kept_activations(
+    make_manifest: Callable[..., Manifest], tiny: Callable[..., Recipe], snapshot: str, tmp_path: Path, flip: float
+) -> None:
+    recipe = tiny(epochs=2, keep_activations="on")
+    recipe = replace(
+        recipe,
+        model=replace(recipe.model, backbone=snapshot, unfrozen_stages=0),
+        augment=AugmentSettings(flip=flip),
+        keep=KeepSettings(folder=str(tmp_path / "kept")),
+    )
+    manifest = make_manifest()
+    watcher = watch.Watcher(watch.WatchSettings(every=2), {})
+    train_run(manifest, tmp_path / "run", recipe, listeners=[watcher])
+    first, *later = watch.read_history(tmp_path / "run" / "watch").checks
+    paths = [manifest.path_of(row) for row in manifest.of_part("train")]
+    inputs = np.stack([read_input(path.read_bytes(), recipe.pixels) for path in paths])
+    assert first.input_photos == len(paths)
+    assert first.input_sum / first.input_values == pytest.approx(float(inputs.mean()), abs=1e-4)
+    assert not any(check.input_photos for check in later)
+    assert set(first.activations) == {"head"}
+    rule = {"CheckInputImages": CheckInputImages(threshold_mean=1e-3, samples=len(paths))}
+    assert watch.judge(rule, watch.read_history(tmp_path / "run" / "watch"))["CheckInputImages"]
+
+
+def test_logits_that_explode_are_found() -> None:
+    check = Check(step=1, epoch=1, loss=1.0, mean_loss=1.0, activations={"head": TensorStats(finite=False)})
+    (found,) = watch.judge(watch.load_rules(), History(checks=(check,)))["ExplodingTensor"]
+    assert found.where == "output of head"
 
 
 def test_a_rule_stops_a_training(

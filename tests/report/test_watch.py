@@ -28,6 +28,7 @@ def check(step: int, gradient: float | None) -> dict[str, object]:
         "mean_loss": None if step == 3 else 1.0,
         "gradients": {"a": {"mean_abs": gradient}},
         "updates": {"a": 1e-3},
+        "activations": {"a": {"mean_abs": 0.4}},
         "dead_relus": {},
     }
 
