@@ -48,7 +48,7 @@ def profile(
 
     from bintally import files
     from bintally.data.manifest import read_manifest
-    from bintally.learn.profile import ProfileSettings
+    from bintally.learn.measure import ProfileSettings
     from bintally.learn.profile import profile as profile_recipe
     from bintally.learn.profiler_rules import load_profiler_rules
     from bintally.learn.recipe import read_recipe

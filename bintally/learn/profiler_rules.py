@@ -6,16 +6,17 @@ profiler rules, https://docs.aws.amazon.com/sagemaker/latest/dg/debugger-built-i
 room, the docstring of a rule says how it is read here.
 """
 
-import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from bintally import settings
+from bintally.learn.history import Finding
+from bintally.learn.recording import ProfilerRule, Recording
 from bintally.learn.sampling import Sample, percentile
 
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -23,96 +24,6 @@ Positive = Annotated[float, Field(gt=0)]
 Whole = Annotated[int, Field(ge=1)]
 
 _NO_GPU = "not applicable: no GPU"
-_HALF = 0.5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepTime:
-    """Where one training step's time went, in seconds.
-
-    Attributes:
-        step: its number, from 1.
-        started: seconds since the profile began.
-        waiting: for the loader to give the batch.
-        to_device: bringing it there, in the memory order that is asked for.
-        forward: network and loss.
-        backward: gradients.
-        optimizer: new weights, clipping, bookkeeping.
-        rss_mb: memory of the process afterwards.
-        gpu_mb: memory that tensors take on the GPU afterwards.
-    """
-
-    step: int
-    started: float = 0.0
-    waiting: float = 0.0
-    to_device: float = 0.0
-    forward: float = 0.0
-    backward: float = 0.0
-    optimizer: float = 0.0
-    rss_mb: float = 0.0
-    gpu_mb: float = 0.0
-
-    @property
-    def seconds(self) -> float:
-        """The whole step."""
-        return self.waiting + self.to_device + self.forward + self.backward + self.optimizer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recording:
-    """What a profile recorded: the measured steps, and the samples taken meanwhile.
-
-    Attributes:
-        steps: in order.
-        samples: in order.
-        setup_seconds: from the start to the first batch.
-        workers: threads that read photos.
-        cores: of this machine.
-    """
-
-    steps: Sequence[StepTime] = ()
-    samples: Sequence[Sample] = ()
-    setup_seconds: float = 0.0
-    workers: int = 1
-    cores: int = 1
-
-    @property
-    def num_gpus(self) -> int:
-        """How many GPUs the samples tell of."""
-        return max((len(sample.gpus) for sample in self.samples), default=0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One place where a rule's condition held; the fields are those of a debug rule's.
-
-    Attributes:
-        rule: the rule's name.
-        step: the step that it is about; 0 when it is about all of them.
-        where: what was looked at, such as "GPU 0".
-        value: the figure that was found.
-        threshold: the figure that it was held against.
-        message: one sentence.
-    """
-
-    rule: str
-    step: int
-    where: str
-    value: float
-    threshold: float
-    message: str
-
-
-class ProfilerRule(Protocol):
-    """A rule: its settings are its fields, its judgement a pure function of the recording."""
-
-    advice: ClassVar[str]
-
-    def why_not(self, recording: Recording) -> str | None:
-        """Why the rule says nothing of this recording; None when it does."""
-
-    def findings(self, recording: Recording) -> Iterator[Finding]:
-        """Everything where the condition held."""
 
 
 def _finding(rule: ProfilerRule, where: str, value: float, threshold: float, message: str, step: int = 0) -> Finding:
@@ -357,6 +268,44 @@ class GPUMemoryIncrease:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryIncrease:
+    """The process's memory rose by more than `increase` % and `least_mb` over the measured steps, and went on rising.
+
+    Means of the first, the middle and the last `window` steps are compared: in the second half it has to rise by a
+    quarter of the whole or more, so that memory taken once is no finding. Ours: the familiar rules know the GPU's alone.
+    """
+
+    increase: Percent = 5.0
+    least_mb: Annotated[float, Field(ge=0)] = 50.0
+    window: Whole = 5
+    patience: Whole = 20
+    advice: ClassVar[str] = (
+        "The process grows with every step until the machine ends it: look for losses or outputs kept with their graph "
+        "(take .item() or .detach()), lists that grow each step, and caches without a bound."
+    )
+
+    def why_not(self, recording: Recording) -> str | None:
+        """Any machine."""
+        num = len(recording.steps)
+        return f"not applicable: {num} steps, {self.patience} are the least" if num < self.patience else None
+
+    def findings(self, recording: Recording) -> Iterator[Finding]:
+        """Yields at most one finding."""
+        values = [step.rss_mb for step in recording.steps]
+        middle = (len(values) - self.window) // 2
+        first, half, last = (
+            sum(some) / len(some)
+            for some in (values[: self.window], values[middle : middle + self.window], values[-self.window :])
+        )
+        rise = last - first
+        share = 100 * rise / first if first else 0.0
+        if share > self.increase and rise > self.least_mb and last - half > rise / 4:
+            a_step = rise / (len(values) - self.window)
+            text = f"memory rose from {first:,.0f} to {last:,.0f} MB, {a_step:,.1f} MB a step"
+            yield _finding(self, "memory", share, self.increase, text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MaxInitializationTime:
     """It took more than `threshold` minutes until the first batch."""
 
@@ -424,7 +373,7 @@ PROFILER_RULES: dict[str, type[Any]] = {
     cls.__name__: cls
     for cls in (
         *(BatchSize, LowGPUUtilization, CPUBottleneck, IOBottleneck, Dataloader, StepOutlier),
-        *(GPUMemoryIncrease, MaxInitializationTime, LoadBalancing, OverallSystemUsage),
+        *(GPUMemoryIncrease, MemoryIncrease, MaxInitializationTime, LoadBalancing, OverallSystemUsage),
     )
 }
 """The rules by name, in the order in which they are reported."""
@@ -439,61 +388,3 @@ def load_profiler_rules(path: Path | None = None) -> dict[str, ProfilerRule]:
         SettingsError: a table is no rule, or a key none of its thresholds.
     """
     return settings.fill_set(PROFILER_RULES, path)
-
-
-def usage(samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
-    """What was used, each as mean, 50th, 95th percentile and largest value: per cent, or MB and MB/s by their names."""
-    series: dict[str, list[float]] = {
-        "cpu_percent": [one.cpu_percent for one in samples],
-        "process_cpu_percent": [one.process_cpu for one in samples],
-        "io_wait_percent": [one.io_wait for one in samples],
-        "rss_mb": [one.rss_mb for one in samples],
-        "read_mb_s": [one.read_mb_s for one in samples],
-        "write_mb_s": [one.write_mb_s for one in samples],
-    }
-    for core in range(max((len(one.cpu) for one in samples), default=0)):
-        series[f"cpu_{core}_percent"] = [one.cpu[core] for one in samples if core < len(one.cpu)]
-    for index in sorted({gpu.index for one in samples for gpu in one.gpus}):
-        gpus = [gpu for one in samples for gpu in one.gpus if gpu.index == index]
-        series[f"gpu_{index}_percent"] = [gpu.percent for gpu in gpus]
-        series[f"gpu_{index}_memory_mb"] = [gpu.memory_mb for gpu in gpus]
-    return {
-        name: {
-            "mean": round(sum(values) / len(values), 2),
-            "p50": round(percentile(values, 50), 2),
-            "p95": round(percentile(values, 95), 2),
-            "max": round(max(values), 2),
-        }
-        for name, values in series.items()
-        if values
-    }
-
-
-def profiler_report(rules: Mapping[str, ProfilerRule], recording: Recording) -> dict[str, dict[str, Any]]:
-    """The verdicts as JSON-ready values, one entry a rule, in the shape that users of the managed profiler know.
-
-    Returns:
-        Rule name → `RuleTriggered` (1 or 0), `Violations` (findings), `Datapoints` (samples or steps looked at; 0
-        when the rule does not apply), `RuleParameters` (text), `Details` (findings, advice, and `not_applicable`: why
-        the rule says nothing, or None).
-    """
-    verdicts = {}
-    for name, rule in rules.items():
-        why = rule.why_not(recording)
-        found = [] if why else list(rule.findings(recording))
-        looked = recording.steps if name in _OF_STEPS else recording.samples
-        details: dict[str, Any] = {"findings": [dataclasses.asdict(one) for one in found], "advice": rule.advice}
-        details["not_applicable"] = why
-        if name == "OverallSystemUsage":
-            details["usage"] = usage(recording.samples)
-        verdicts[name] = {
-            "RuleTriggered": int(bool(found)),
-            "Violations": len(found),
-            "Details": details,
-            "Datapoints": 0 if why else len(looked),
-            "RuleParameters": "\n".join(f"{key}:{value}" for key, value in settings.as_dict(rule).items()),
-        }
-    return verdicts
-
-
-_OF_STEPS = {"Dataloader", "StepOutlier", "MaxInitializationTime"}

@@ -14,7 +14,8 @@ import torch
 
 from bintally.errors import UsageError
 from bintally.learn import levers, loader
-from bintally.learn.profile import PHASES, ProfileSettings, headline, profile
+from bintally.learn.measure import PHASES, ProfileSettings
+from bintally.learn.profile import headline, profile
 from bintally.learn.recipe import Recipe
 
 QUICK = ProfileSettings(steps=4, warmup=5, traced=1, interval=0.02, tries=0, try_steps=3)
@@ -90,43 +91,6 @@ def test_a_loader_that_sleeps_is_waited_for(
     assert workers["times"] > 1.3, "two threads sleep at once"
     assert workers["verdict"] == "pays"
     assert "times, measured" in found["headline"]
-
-
-def test_a_slow_step_is_found_where_it_is(
-    tmp_path: Path, photos: Any, tiny: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    step = torch.optim.Adam.step
-
-    def slow(self: Any, *args: Any, **more: Any) -> Any:
-        time.sleep(0.3)
-        return step(self, *args, **more)
-
-    monkeypatch.setattr(torch.optim.Adam, "step", slow)
-    how = dataclasses.replace(QUICK, traced=0, warmup=1, steps=3)
-    found = profile(photos, tiny(optimizer="adam"), tmp_path / "out", how)
-    assert found["phases"]["optimizer"]["seconds"] > 0.3
-    assert found["trace"] is None
-
-
-def test_kept_activations_are_tried_and_told(
-    tmp_path: Path, photos: Any, tiny: Callable[..., Recipe], snapshot: str
-) -> None:
-    recipe = tiny(keep_activations="off")
-    recipe = dataclasses.replace(
-        recipe, model=dataclasses.replace(recipe.model, backbone=snapshot, unfrozen_stages=0)
-    )
-    how = dataclasses.replace(QUICK, traced=0, tries=1, steps=3)
-    found = profile(photos, recipe, tmp_path / "out", how)
-    first = found["advice"][0]
-    assert first["name"] == "keep_activations"
-    assert first["times"] is not None
-    assert "computed once" in first["line"]
-    assert "mirrored at most" in first["changes_training"]
-
-
-def test_a_long_measurement_ends_in_time(tmp_path: Path, photos: Any, tiny: Callable[..., Recipe]) -> None:
-    how = dataclasses.replace(QUICK, steps=10_000, traced=0, max_seconds=0.01, warmup=0)
-    assert profile(photos, tiny(), tmp_path / "out", how)["measured_steps"] < 100
 
 
 def test_the_folder_may_not_be_a_file(tmp_path: Path, photos: Any, tiny: Callable[..., Recipe]) -> None:

@@ -1,13 +1,11 @@
 """Each profiler rule on recorded samples: above its threshold it fires, at and below it does not."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from bintally.errors import SettingsError
 from bintally.learn.profiler_rules import (
-    PROFILER_RULES,
     BatchSize,
     CPUBottleneck,
     Dataloader,
@@ -16,23 +14,13 @@ from bintally.learn.profiler_rules import (
     LoadBalancing,
     LowGPUUtilization,
     MaxInitializationTime,
-    ProfilerRule,
-    Recording,
+    MemoryIncrease,
     StepOutlier,
-    StepTime,
     load_profiler_rules,
-    profiler_report,
 )
-from bintally.learn.sampling import GpuSample, Sample
-from bintally.learn.watch import write_report
-
-
-def gpu(percent: float, memory: float = 50, index: int = 0) -> GpuSample:
-    return GpuSample(index=index, percent=percent, memory_percent=memory, memory_mb=memory * 100)
-
-
-def samples(num: int = 20, *, cpu: float = 50, io: float = 0, gpus: tuple[GpuSample, ...] = ()) -> list[Sample]:
-    return [Sample(time=k / 10, cpu=(cpu, cpu), io_wait=io, rss_mb=100, gpus=gpus) for k in range(num)]
+from bintally.learn.recording import ProfilerRule, Recording, StepTime
+from bintally.learn.sampling import GpuSample
+from tests.learn.recordings import gpu, samples
 
 
 def fires(rule: ProfilerRule, recording: Recording) -> bool:
@@ -115,6 +103,29 @@ def test_gpu_memory_increase(rise: float, fired: bool) -> None:
     assert fires(GPUMemoryIncrease(), Recording(samples=mixed)) is fired
 
 
+@pytest.mark.parametrize(
+    ("memory", "fired"),
+    [
+        ([1000.0 + 10 * k for k in range(30)], True),
+        ([1000.0 + 1.9 * k for k in range(30)], False),  # 4.75 % in 25 steps
+        ([500.0 + 1.9 * k for k in range(30)], False),  # above 5 %, but under 50 MB
+        ([1000.0] * 10 + [1500.0] * 20, False),  # taken once
+        ([1500.0 - 10 * k for k in range(30)], False),
+    ],
+    ids=["a leak", "slight", "small", "once", "less"],
+)
+def test_memory_increase(memory: list[float], fired: bool) -> None:
+    steps = [StepTime(step=k, rss_mb=one) for k, one in enumerate(memory)]
+    assert fires(MemoryIncrease(), Recording(steps=steps)) is fired
+
+
+def test_a_leak_is_told_by_the_step() -> None:
+    steps = [StepTime(step=k, rss_mb=1000 + 10 * k) for k in range(30)]
+    (found,) = MemoryIncrease().findings(Recording(steps=steps))
+    assert "10.0 MB a step" in found.message
+    assert MemoryIncrease().why_not(Recording(steps=steps[:19]))
+
+
 @pytest.mark.parametrize(("minutes", "fired"), [(20.1, True), (20, False), (0, False)])
 def test_initialization(minutes: float, fired: bool) -> None:
     assert fires(MaxInitializationTime(), Recording(setup_seconds=60 * minutes)) is fired
@@ -126,35 +137,8 @@ def test_load_balancing(other: float, fired: bool) -> None:
     assert fires(LoadBalancing(), Recording(samples=samples(gpus=pair))) is fired
 
 
-def test_rules_of_gpus_do_not_apply_without_one() -> None:
-    verdicts = profiler_report(
-        load_profiler_rules(), Recording(samples=samples(), steps=[StepTime(step=1, forward=1)])
-    )
-    silent = {name for name, one in verdicts.items() if "no GPU" in (one["Details"]["not_applicable"] or "")}
-    assert silent == {"BatchSize", "LowGPUUtilization", "CPUBottleneck", "GPUMemoryIncrease"}
-    assert "fewer than 2 GPUs" in verdicts["LoadBalancing"]["Details"]["not_applicable"]
-    assert verdicts["BatchSize"]["Datapoints"] == verdicts["BatchSize"]["RuleTriggered"] == 0
-
-
 def test_too_few_samples_are_no_evidence() -> None:
     assert "9 samples" in (IOBottleneck().why_not(Recording(samples=samples(9, io=99))) or "")
-
-
-def test_nothing_recorded_is_no_crash() -> None:
-    verdicts = profiler_report(load_profiler_rules(), Recording())
-    assert [name for name, one in verdicts.items() if one["RuleTriggered"]] == []
-
-
-def test_files_in_the_familiar_shape(tmp_path: Path) -> None:
-    verdicts = profiler_report(load_profiler_rules(), Recording(samples=samples(io=99), workers=9, cores=1))
-    write_report(tmp_path, verdicts)
-    assert {path.stem for path in tmp_path.iterdir()} == set(PROFILER_RULES)
-    found = json.loads((tmp_path / "IOBottleneck.json").read_text())
-    assert set(found) == {"RuleTriggered", "Violations", "Details", "Datapoints", "RuleParameters"}
-    assert (found["RuleTriggered"], found["Violations"], found["Datapoints"]) == (1, 1, 20)
-    assert "io_threshold:50.0" in found["RuleParameters"]
-    used = json.loads((tmp_path / "OverallSystemUsage.json").read_text())["Details"]["usage"]
-    assert used["io_wait_percent"] == {"mean": 99, "p50": 99, "p95": 99, "max": 99}
 
 
 def test_thresholds_from_toml(tmp_path: Path) -> None:
