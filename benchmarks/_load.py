@@ -7,10 +7,11 @@ It shares the cores with the server it measures, so it must cost little: about 0
 import asyncio
 import itertools
 import json
+import random
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
@@ -130,15 +131,30 @@ async def _closed(lane: _Lane, clients: int, seconds: float, number: int) -> Non
     lane.start = time.perf_counter()
     for connection in made:
         lane.fire(connection, 0.0)
-    while lane.busy:
+    while ((now := time.perf_counter() - lane.start) < seconds and lane.left > 0) or lane.busy:
+        if lane.opened < clients and now < seconds and lane.left > 0:
+            try:
+                lane.fire(await lane.connect(), now)
+            except OSError:
+                lane.opened -= 1
+                lane.shots.append(Shot(now, 0, 0.0))
         await asyncio.sleep(0.01)
 
 
-async def _open(lane: _Lane, rate: float, seconds: float, most: int) -> None:
+def _arrivals(rate: float, *, at_random: bool) -> Iterator[float]:
+    """Seconds since the start at which requests are due: evenly, or as independent people would come."""
+    chance = random.Random(0)
+    due = 0.0
+    while True:
+        yield due
+        due += chance.expovariate(rate) if at_random else 1 / rate
+
+
+async def _open(lane: _Lane, arrivals: Iterator[float], seconds: float, most: int) -> None:
     lane.idle = [await lane.connect() for _ in range(min(most, 100))]
     lane.start = time.perf_counter()
     opening: set[asyncio.Task[None]] = set()
-    place = 0
+    coming = next(arrivals)
 
     async def late(due: float) -> None:
         try:
@@ -148,9 +164,8 @@ async def _open(lane: _Lane, rate: float, seconds: float, most: int) -> None:
             lane.shots.append(Shot(due, 0, 0.0))
 
     while (now := time.perf_counter() - lane.start) < seconds:
-        while place / rate <= now:
-            due = place / rate
-            place += 1
+        while coming <= now:
+            due, coming = coming, next(arrivals)
             if lane.idle:
                 lane.fire(lane.idle.pop(), due)
             elif lane.opened < most:
@@ -176,13 +191,14 @@ def request_of(body: bytes, path: str = "/invocations", content_type: str = "ima
 def shoot(port: int, requests: Sequence[bytes], **how: float) -> list[Shot]:
     """Sends requests in this process.
 
-    `clients=8` keeps so many in flight; `rate=100` sends so many a second, come what may; `seconds` and `number` say
-    for how long.
+    `clients=8` keeps so many in flight; `rate=100` sends so many a second, come what may, evenly or (`at_random=1`) as
+    a Poisson process; `seconds` and `number` say for how long. A client whose connection breaks opens another.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         lane = _Lane("127.0.0.1", port, requests)
         if "rate" in how:
-            runner.run(_open(lane, how["rate"], how["seconds"], int(how.get("most", 1000))))
+            arrivals = _arrivals(how["rate"], at_random=bool(how.get("at_random")))
+            runner.run(_open(lane, arrivals, how["seconds"], int(how.get("most", 1000))))
         else:
             number = int(how.get("number", sys.maxsize))
             runner.run(_closed(lane, int(how["clients"]), how.get("seconds", float("inf")), number))

@@ -8,9 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from bintally.card import read_card
 from bintally.pixels import read_input
 
 
@@ -41,35 +38,9 @@ def fastapi_torch(folder: Path, port: int) -> None:
 
 def litserve_onnx(folder: Path, port: int) -> None:
     """LitServe with batches of up to 8, ONNX Runtime in float32 on all cores."""
-    import litserve
-    import onnxruntime
-    from fastapi import Request
+    from benchmarks import _litserve
 
-    class Api(litserve.LitAPI):
-        def setup(self, device: str) -> None:
-            self.session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
-            self.pixels = read_card(folder).pixels
-
-        async def decode_request(self, request: Request) -> np.ndarray:
-            return read_input(await request.body(), self.pixels)
-
-        def batch(self, inputs: list[np.ndarray]) -> np.ndarray:
-            return np.stack(inputs)
-
-        def predict(self, x: np.ndarray) -> np.ndarray:
-            return self.session.run(["logits"], {"photos": x})[0]
-
-        def unbatch(self, output: np.ndarray) -> list[np.ndarray]:
-            return list(output)
-
-        async def encode_response(self, output: np.ndarray) -> dict[str, Any]:
-            powers = np.exp(output - output.max())
-            return {"count": int(output.argmax()), "probabilities": (powers / powers.sum()).tolist()}
-
-    api = Api(max_batch_size=8, batch_timeout=0.005, api_path="/invocations", enable_async=False)
-    litserve.LitServer(api, accelerator="cpu").run(
-        host="127.0.0.1", port=port, log_level="warning", generate_client_file=False, num_api_servers=1
-    )
+    _litserve.run(folder, port)
 
 
 if __name__ == "__main__":
