@@ -45,7 +45,7 @@ class ObjectServer:
         command = [program, "serve", "s3", "--addr", f"127.0.0.1:{port}", "--config", os.devnull]
         # Files may be put into the folder by hand; they should be seen soon.
         command += ["--dir-cache-time", "1s", str(self._folder)]
-        environ = container_environ({"RCLONE_AUTH_KEY": f"{access.access_key},{access.secret_key}"})
+        environ = container_environ({"RCLONE_AUTH_KEY": f'"{access.access_key},{access.secret_key}"'})
         self._child = self._children.start(command, environ=environ, folder=self._folder, on_line=self._note)
         until = time.monotonic() + _START_S
         while time.monotonic() < until:

@@ -69,7 +69,7 @@ class Trainings:
         Raises:
             ServiceError: it cannot be carried out, its name is taken, or there are too many.
         """
-        _check(params)
+        check_training(params)
         name = params["TrainingJobName"]
         arn = self._shared.place.arn(TRAINING, name)
         config = params["ResourceConfig"]
@@ -158,8 +158,15 @@ class Trainings:
         self._runs.pop(name, None)
 
 
-def _check(params: dict[str, Any]) -> None:
-    """What the service looks at beyond its model, and what this one cannot carry out."""
+def check_training(params: dict[str, Any]) -> None:
+    """What the service looks at beyond its model, and what this one cannot carry out.
+
+    Args:
+        params: of CreateTrainingJob.
+
+    Raises:
+        ServiceError: there is something of that.
+    """
     algorithm = params.get("AlgorithmSpecification", {})
     if ("TrainingImage" in algorithm) == ("AlgorithmName" in algorithm):
         raise validation("You must provide either an algorithm name or a training image, and not both.")

@@ -12,7 +12,7 @@ from bintally.cloud.local.ranges import Range, read_ranges
 from bintally.cloud.local.shared import Shared
 from bintally.cloud.local.state import Record, now, shown
 from bintally.cloud.local.strategies import Tried, behind_median, behind_rung, grid_size, propose
-from bintally.cloud.local.training import RUNNING, Trainings
+from bintally.cloud.local.training import RUNNING, Trainings, check_training
 from bintally.cloud.local.tuning_rows import counters, objective_of, training_row
 from bintally.cloud.local.wire import ServiceError, page, validation
 
@@ -58,6 +58,7 @@ class Tunings:
         config, definition = params["HyperParameterTuningJobConfig"], _definition(params)
         ranges = _check(config, definition)
         arn = self._shared.place.arn(TUNING, name)
+        check_training(_training(definition, {}))
         static = definition.get("StaticHyperParameters", {})
         both = sorted({one.name for one in ranges} & static.keys())
         if both:
@@ -167,9 +168,10 @@ class Tunings:
         try:
             self._carry_out(name)
         except Exception as error:  # noqa: BLE001 - the last resort of one job: it fails and says why, the service goes on
-            reason = error.message if isinstance(error, ServiceError) else f"{type(error).__name__}: {error}"
+            known = isinstance(error, ServiceError)
+            reason = f"ClientError: {error}" if known else f"InternalServerError: {type(error).__name__}: {error}"
             self._end_trainings(self._get(name))
-            self._end(name, "Failed", FailureReason=f"InternalServerError: {reason}"[:1024])
+            self._end(name, "Failed", FailureReason=reason[:1024])
 
     def _carry_out(self, name: str) -> None:
         job = self._get(name)
@@ -221,28 +223,11 @@ class Tunings:
 
     def _launch(self, job: Record, place: int, values: dict[str, str]) -> None:
         name = f"{job[TUNING.name]}-{place + 1:03d}-{secrets.token_hex(4)}"
-        definition = dict(job["TrainingJobDefinition"])
-        resources = definition.pop("HyperParameterTuningResourceConfig", None)
-        if resources is not None:
-            first = resources.get("InstanceConfigs", [resources])[0]
-            definition["ResourceConfig"] = {
-                "InstanceType": first["InstanceType"],
-                "InstanceCount": first.get("InstanceCount", 1),
-                "VolumeSizeInGB": first.get("VolumeSizeInGB", resources.get("VolumeSizeInGB", 30)),
-            }
-        static = definition.pop("StaticHyperParameters", {})
-        for member in ("DefinitionName", "TuningObjective", "HyperParameterRanges"):
-            definition.pop(member, None)
         # Noted first: a training that the service did not live to note would be nobody's.
         self._shared.state.change(TUNING.state, job[TUNING.name], _trainings=[*job["_trainings"], name])
         try:
             self._trainings.create(
-                {
-                    **definition,
-                    "TrainingJobName": name,
-                    "HyperParameters": {**static, **values},
-                    "Tags": job["_tags"],
-                },
+                {**_training(job["TrainingJobDefinition"], values), "TrainingJobName": name, "Tags": job["_tags"]},
                 TuningJobArn=job[TUNING.arn],
                 _tuned=values,
             )
@@ -330,6 +315,23 @@ def _definition(params: dict[str, Any]) -> dict[str, Any]:
         raise validation("The service on this machine tunes one TrainingJobDefinition.")
     definition: dict[str, Any] = params["TrainingJobDefinition"]
     return definition
+
+
+def _training(definition: dict[str, Any], values: dict[str, str]) -> dict[str, Any]:
+    """What one training of a tuning job is asked."""
+    left = dict(definition)
+    resources = left.pop("HyperParameterTuningResourceConfig", None)
+    if resources is not None:
+        first = resources.get("InstanceConfigs", [resources])[0]
+        left["ResourceConfig"] = {
+            "InstanceType": first.get("InstanceType", ""),
+            "InstanceCount": first.get("InstanceCount", 1),
+            "VolumeSizeInGB": first.get("VolumeSizeInGB", resources.get("VolumeSizeInGB", 30)),
+        }
+    static = left.pop("StaticHyperParameters", {})
+    for member in ("DefinitionName", "TuningObjective", "HyperParameterRanges"):
+        left.pop(member, None)
+    return {**left, "HyperParameters": {**static, **values}}
 
 
 def _check(config: dict[str, Any], definition: dict[str, Any]) -> tuple[Range, ...]:
