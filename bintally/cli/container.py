@@ -42,7 +42,7 @@ def train(*, alone: bool) -> None:
         raise UsageError("name what to train on and where to: bintally train bins/split.parquet --to runs/seed")
     if not alone:
         raise UsageError(
-            "name what to train on, too: without it `train` reads what its container says, --to included"
+            "inside a container `train` takes everything from its hyperparameters: leave the options away, or name a split"
         )
     told = container.failure_file(os.environ)
     container.forget_failure(told)
@@ -124,6 +124,8 @@ class _Settings:
 
     @classmethod
     def of(cls, asked: "Asked", place: "Container") -> "_Settings":
+        import torch
+
         from bintally.cloud.container import BACKBONE_CHANNEL
         from bintally.learn.evaluate import EvaluateSettings
         from bintally.learn.export import ExportSettings
@@ -140,8 +142,9 @@ class _Settings:
         if asked.stop_on:
             flags["watch"]["stop_on"] = list(asked.stop_on)
         tables.setdefault("train", {})["hosts"] = str(len(place.hosts))
-        if place.num_gpus > 1:
-            tables["train"].setdefault("processes", str(place.num_gpus))
+        num_gpus = place.num_gpus or torch.cuda.device_count()
+        if num_gpus > 1 and tables["train"].get("device") != "cpu":
+            tables["train"].setdefault("processes", str(num_gpus))
         if BACKBONE_CHANNEL in place.channels:
             os.environ[SNAPSHOT_VARIABLE] = str(place.channels[BACKBONE_CHANNEL])
         filled = {name: fill(kind, name, flags=flags[name]) for name, kind in others.items()}

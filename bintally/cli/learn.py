@@ -76,7 +76,9 @@ def train(
     if split is None:
         from bintally.cli import container
 
-        container.train(alone=to is None)
+        said: list[object] = [to, backbone, epochs, device, log, watching, watch_rules]
+        said += [stop_on, restart, endpoint, assignments]
+        container.train(alone=not any(said) and seed is None and recipe == "seed")
         return
     if to is None:
         raise UsageError("name the folder for what comes of the training: --to runs/NAME")

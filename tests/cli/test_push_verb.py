@@ -50,6 +50,10 @@ def test_train_wants_to_know_what_and_where(tmp_path: Path, monkeypatch: pytest.
         call("train")
     with pytest.raises(UsageError, match="--to runs/NAME"):
         call("train", tmp_path)
+    monkeypatch.setenv("SM_HPS", "{}")
+    for words in (("--to", tmp_path / "x"), ("--epochs", "3"), ("--recipe", "demo")):
+        with pytest.raises(UsageError, match="takes everything from its hyperparameters"):
+            call("train", *words)
 
 
 class _Hanging(BaseHTTPRequestHandler):

@@ -86,14 +86,14 @@ def job(root: Path, *words: str, **more: str) -> Iterator[subprocess.Popen[str]]
             program.wait()
 
 
-def finished(root: Path, *, seconds: float = 240.0, **more: str) -> tuple[int, str]:
+def finished(root: Path, *, seconds: float = 900.0, **more: str) -> tuple[int, str]:
     """Runs a job to its end. Returns exit code and log."""
     with job(root, **more) as program:
         code = program.wait(timeout=seconds)
     return code, (root / "log").read_text()
 
 
-def stopped_when(root: Path, line: str, *, seconds: float = 240.0) -> tuple[int, str, float]:
+def stopped_when(root: Path, line: str, *, seconds: float = 900.0) -> tuple[int, str, float]:
     """Runs a job and sends SIGTERM once its log holds `line`. Returns exit code, log, and how long it took to end."""
     with job(root) as program:
         until = time.monotonic() + seconds

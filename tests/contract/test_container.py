@@ -117,7 +117,7 @@ def test_a_script_in_the_services_own_image_whose_training_breaks(tmp_path: Path
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 1, done.stdout + done.stderr
@@ -140,7 +140,7 @@ def test_a_job_stopped_by_sigterm_goes_on_to_the_same_weights(tmp_path: Path) ->
 
     code, log, seconds = stopped_when(first, "train:epoch=1.0;")
     assert code == 143, log
-    assert seconds < 100
+    assert seconds < 120
     assert not (first / "output/failure").exists()
     assert not list((first / "model").iterdir())
     assert (first / "output/data/history.csv").is_file()
@@ -185,7 +185,7 @@ def test_two_hosts_share_each_batch_and_one_that_is_stopped_stops_both(tmp_path:
     shutil.rmtree(roots[1] / "checkpoints", ignore_errors=True)
     where["MASTER_PORT"] = str(free_port())
     with job(roots[0], **where) as one, job(roots[1], **where) as other:
-        codes = (one.wait(timeout=240), other.wait(timeout=240))
+        codes = (one.wait(timeout=900), other.wait(timeout=900))
     logs = [(root / "log").read_text() for root in roots]
     assert codes == (0, 0), "\n".join(logs)
     assert "goes on from epoch" in logs[0]
@@ -200,7 +200,7 @@ def test_two_hosts_share_each_batch_and_one_that_is_stopped_stops_both(tmp_path:
 def _wait_for(root: Path, line: str, program: "subprocess.Popen[str]") -> None:
     import time
 
-    until = time.monotonic() + 240
+    until = time.monotonic() + 900
     while line not in (root / "log").read_text():
         assert program.poll() is None, (root / "log").read_text()
         assert time.monotonic() < until

@@ -13,6 +13,7 @@ from bintally.data.folders import parts_in, read_folders
 from bintally.data.manifest import Manifest, read_manifest, write_manifest
 from bintally.data.mirror import MirrorSettings, mirror
 from bintally.data.push import PushSettings, push
+from bintally.data.source import open_split
 from bintally.data.store import Store
 from tests.data.pushed_split import row_of, small_split
 
@@ -108,3 +109,14 @@ def test_class_folders_without_a_manifest_come_too(store: Store, split: Manifest
         (row.part, row.photo.sha256) for row in split.rows[1:]
     }
     assert str(found.split and found.split.counts) == "0-5+"
+
+
+def test_a_training_finds_its_split_by_url(store: Store, split: Manifest, tmp_path: Path) -> None:
+    report = push(split, store, settings=SETTINGS)
+    if store.url == "memory://":  # each of them is another one
+        return
+    settings = MirrorSettings(folder=str(tmp_path / "mirrors"))
+    for name in (store.url, f"{store.url}/", f"{store.url}/split.parquet"):
+        found = open_split(name, store=store._settings, mirrored=settings)
+        assert found.digest == report.digest
+        assert all(found.path_of(row).is_file() for row in found.rows)
