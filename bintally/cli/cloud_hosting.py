@@ -1,7 +1,7 @@
 """The verbs that count: `cloud deploy`, `cloud predict` and `cloud batch`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -69,7 +69,8 @@ def deploy(
     if scale and no_wait:
         raise UsageError("--autoscale needs the endpoint to be in service: leave --no-wait out")
     given, _ = wiring.assigned(assignments)
-    flags = {"serverless_memory_mb": memory, "serverless_concurrency": concurrency, "serve_instance": instance}
+    flags: dict[str, Any] = {"serverless_memory_mb": memory, "serverless_concurrency": concurrency}
+    flags |= {"serve_instance": instance}
     flags |= {"serve_instances": instances, "image_serve": image, "cost_limit": cost_limit}
     wired = wiring.wire(config, given, region=region, project=project, bucket=bucket, role=role, **flags)
     settings = wired.settings
@@ -191,7 +192,7 @@ def batch(
     from bintally.cloud.sagemaker import complete, making_batch, unmake_model
 
     given, _ = wiring.assigned(assignments)
-    flags = {"batch_instance": instance, "batch_instances": instances, "image_serve": image}
+    flags: dict[str, Any] = {"batch_instance": instance, "batch_instances": instances, "image_serve": image}
     flags |= {"cost_limit": cost_limit, "bucket": bucket, "role": role}
     wired = wiring.wire(config, given, region=region, project=project, **flags)
     job = name or make_name("batch", wired.settings.project, "batch")

@@ -1,5 +1,6 @@
 """The verbs `cloud train` and `cloud tune`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -108,7 +109,7 @@ def train(
     wired = wiring.wire(config, given, region=region, project=project, **flags)
     asked = _hyperparameters(recipe, tables, backbone, raw)
     asked |= {key: "true" for key, wanted in (("watch", watching), ("profile", profiling)) if wanted}
-    asked |= {"stop-on": stop_on} if stop_on else {}
+    asked |= {"stop_on": stop_on} if stop_on else {}
     wish = TrainingWish(
         channels=_channels(data, channels, backbone), hyperparameters=asked, checkpoints=resume_from or ""
     )
@@ -244,27 +245,23 @@ def _hyperparameters(
     *,
     leave_out: set[str] | None = None,
 ) -> dict[str, str]:
-    """The recipe as the container reads it: a name that it knows, or every key of a file; and what was set."""
+    """The recipe as the container reads it: a name that it knows, or what a file has otherwise; and what was set.
+
+    A mistake costs a line here, and minutes of a machine there.
+    """
     from importlib import resources
 
-    from bintally.cloud.search import as_text
-    from bintally.settings import read_toml
+    from bintally.cloud.hyperparameters import parse_hyperparameters
 
     if backbone is not None and not backbone.startswith("s3://"):
         tables.setdefault("model", {})["backbone"] = backbone
-    shipped = resources.files("bintally") / "recipes"
-    found: dict[str, str] = {}
-    if (shipped / f"{recipe}.toml").is_file():
-        found["recipe"] = recipe
-    else:
-        for section, table in read_toml(Path(recipe)).items():
-            found |= {f"{section}.{key}": as_text(value) for key, value in table.items()}
+    shipped = (resources.files("bintally") / "recipes" / f"{recipe}.toml").is_file()
+    found = {"recipe": recipe} if shipped else _as_hyperparameters(recipe)
     for name in leave_out or ():
-        found.pop(
-            name, None
-        )  # the file's value is where the search starts from in our own tuning; the service has no such
+        found.pop(name, None)  # what the file has for it is where our own tuning starts; the service knows no start
     found |= {f"{section}.{key}": value for section, table in tables.items() for key, value in table.items()}
-    _check_recipe(recipe, tables)
+    asked = parse_hyperparameters(found)
+    _check_recipe(asked.recipe, asked.tables)
     for word in raw or []:
         name, equals, value = word.partition("=")
         if not (equals and name):
@@ -273,13 +270,38 @@ def _hyperparameters(
     return found
 
 
-def _check_recipe(recipe: str, tables: dict[str, dict[str, str]]) -> None:
-    """A mistake in the recipe costs a line here, and minutes of a machine there. Needs torch; without it the job tells."""
+BASE = "seed"
+"""The recipe that every container knows, to say others by what they have otherwise."""
+
+
+def _as_hyperparameters(recipe: str) -> dict[str, str]:
+    """A recipe file as what it has otherwise than `BASE`."""
+    from bintally.cloud.search import as_text
+
+    try:
+        from bintally.learn.recipe import read_recipe
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name or "torch", "train") from error
+    wanted, base = read_recipe(recipe, environ={}).tables(), read_recipe(BASE, environ={}).tables()
+    found = {"recipe": BASE}
+    for section, table in wanted.items():
+        for key, value in table.items():
+            if value == base[section][key]:
+                continue
+            if value is None:
+                raise UsageError(f"{recipe}: {section}.{key} has no value that a hyperparameter could say; set one")
+            found[f"{section}.{key}"] = as_text(value)
+    return found
+
+
+def _check_recipe(recipe: str, tables: Mapping[str, Mapping[str, str]]) -> None:
+    """Holds values against the recipe's limits. That needs torch; without it the job does so."""
     try:
         from bintally.learn.recipe import read_recipe
     except (ModuleNotFoundError, MissingExtraError):
         return
-    read_recipe(recipe, {table: keys for table, keys in tables.items() if table != "watch"}, environ={})
+    known = {"model", "train", "augment", "pixels", "keep"}
+    read_recipe(recipe, {table: keys for table, keys in tables.items() if table in known}, environ={})
 
 
 def _varied(space: str | None, recipe: str) -> "list[Varied]":

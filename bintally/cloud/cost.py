@@ -208,10 +208,10 @@ def endpoint_cost(
         return Reckoning(lines=(memory_line, data_line), span=f"{photos:,} photos:", notes=notes, table=prices.table)
     num = most or settings.serve_instances
     line = _machines("endpoint", settings.serve_instance, num, 24, prices)
-    notes = ("an endpoint costs by the hour, asked or not, until `bintally cloud destroy`",)
+    told = ["an endpoint costs by the hour, asked or not, until `bintally cloud destroy`"]
     if line.usd is not None:
-        notes = (f"{dollars(line.usd / 24 * HOURS_A_MONTH)} a month if it is forgotten", *notes)
-    return Reckoning(lines=(line,), span="a day:", notes=notes, table=prices.table)
+        told.insert(0, f"{dollars(line.usd / 24 * HOURS_A_MONTH)} a month if it is forgotten")
+    return Reckoning(lines=(line,), span="a day:", notes=tuple(told), table=prices.table)
 
 
 def batch_cost(settings: CloudSettings, prices: Prices, photos: int | None) -> Reckoning:

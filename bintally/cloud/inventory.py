@@ -20,19 +20,21 @@ class Sort:
         member: in the service's, as in `List<member>s` and `<member>Name`.
         field: of the list in the answer.
         is_job: whether it ends by itself and leaves a record behind.
+        can_go: whether the service has a way to remove it; the record of a batch stays.
     """
 
     name: str
     member: str
     field: str
     is_job: bool = False
+    can_go: bool = True
 
 
 # In the order in which they are taken down: nothing is removed before what uses it.
 SORTS = (
     Sort(name="tuning", member="HyperParameterTuningJob", field="HyperParameterTuningJobSummaries", is_job=True),
     Sort(name="training", member="TrainingJob", field="TrainingJobSummaries", is_job=True),
-    Sort(name="batch", member="TransformJob", field="TransformJobSummaries", is_job=True),
+    Sort(name="batch", member="TransformJob", field="TransformJobSummaries", is_job=True, can_go=False),
     Sort(name="endpoint", member="Endpoint", field="Endpoints"),
     Sort(name="configuration", member="EndpointConfig", field="EndpointConfigs"),
     Sort(name="model", member="Model", field="Models"),

@@ -100,7 +100,7 @@ class CloudSettings:
         """
         value = str(getattr(self, key))
         if not value:
-            flag = key.replace("_", "-")
+            flag = key.partition("_")[0]
             raise SettingsError(
                 f"{_WHAT[key]} is not set: give --{flag}, the variable BINTALLY_CLOUD_{key.upper()}, or {key} under "
                 "[cloud] in the file of --config; docs/aws-first-run.md says where it comes from"

@@ -34,7 +34,8 @@ def choose(things: Sequence[Thing], names: Sequence[str], *, records: bool = Fal
     Args:
         things: all that bear the tag.
         names: only these; all when empty.
-        records: the records of jobs that are over, too. They cost nothing and are the only history there is.
+        records: the records of jobs that are over, too, where the service has a way to remove them. They cost nothing
+            and are the only history there is.
 
     Raises:
         CloudError: nothing of that name bears the tag.
@@ -46,7 +47,7 @@ def choose(things: Sequence[Thing], names: Sequence[str], *, records: bool = Fal
             "bears no tag of its own it does not touch"
         )
     wanted = [thing for thing in things if not names or thing.name in names]
-    return [thing for thing in wanted if thing.runs or not thing.sort.is_job or records]
+    return [one for one in wanted if one.runs or not one.sort.is_job or (records and one.sort.can_go)]
 
 
 def remove_all(

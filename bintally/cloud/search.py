@@ -4,6 +4,7 @@ The service knows whole and real ranges (linear or logarithmic) and lists of tex
 search takes lists alone; both are written down as lists here.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -99,6 +100,8 @@ def parameter_ranges(space: Sequence[Varied], strategy: str) -> Ranges:
     )
 
 
-def as_text(value: Value) -> str:
+def as_text(value: Value | Sequence[Value]) -> str:
     """A value as a hyperparameter, all of which are text; a recipe reads it back to an equal value."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return json.dumps(list(value)) if isinstance(value, list | tuple) else str(value)

@@ -2,6 +2,7 @@
 
 import contextlib
 import ipaddress
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -42,7 +43,7 @@ class Service:
         self._notice = notice
         self._clients: dict[str, Any] = {}
         with self.translated("sign in"):
-            self._session = boto3.Session(region_name=settings.region or None)
+            self._session = boto3.Session(region_name=settings.region or os.environ.get("AWS_REGION") or None)
         if not self._session.region_name:
             raise no_region()
 

@@ -165,7 +165,7 @@ def merge(request: Mapping[str, Any], extra: Mapping[str, Any]) -> Request:
     """
     merged: Request = _merged(request, extra)
     for tag in request.get("Tags", ()):
-        if tag not in merged["Tags"]:
+        if not isinstance(merged["Tags"], list) or tag not in merged["Tags"]:
             raise UsageError(f"Tags: {tag['Key']} is bintally's own mark and stays as it is; add others beside it")
     return merged
 

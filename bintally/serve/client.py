@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -97,7 +98,9 @@ class SageMakerEndpoint:
         # The waiting is ours: boto3's own attempts would not show.
         config = Config(retries={"total_max_attempts": 1}, read_timeout=timeout_s, connect_timeout=10)
         try:
-            self._client = boto3.client("sagemaker-runtime", region_name=region or None, config=config)
+            self._client = boto3.client(
+                "sagemaker-runtime", region_name=region or os.environ.get("AWS_REGION"), config=config
+            )
         except BotoCoreError as error:
             raise EndpointError(f"{self.name}: {error}") from error
 
