@@ -94,6 +94,7 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job is over.")] = False,
     config: wiring.Config = None,
     region: wiring.Region = None,
+    project: wiring.Project = None,
     assignments: wiring.Assignments = None,
 ) -> None:
     """Print the lines that a job or an endpoint has written; with --follow, as they come.
@@ -107,7 +108,7 @@ def logs(
     from bintally.cloud.jobs import find_state, read_state
     from bintally.cloud.logs import Tail
 
-    wired = wiring.wire(config, wiring.assigned(assignments)[0], region=region)
+    wired = wiring.wire(config, wiring.assigned(assignments)[0], region=region, project=project)
     state = find_state(wired.service, name)
     tail = Tail(wired.service, state.kind, name)
     try:
@@ -134,6 +135,7 @@ def download(
     to: Annotated[Path, typer.Option("--to", help="Folder that gets model/ and output/.", show_default=False)],
     config: wiring.Config = None,
     region: wiring.Region = None,
+    project: wiring.Project = None,
     as_json: wiring.AsJson = False,
     assignments: wiring.Assignments = None,
 ) -> None:
@@ -144,7 +146,7 @@ def download(
     from bintally.cloud.artifacts import take_output
     from bintally.cloud.sagemaker import training_of
 
-    wired = wiring.wire(config, wiring.assigned(assignments)[0], region=region)
+    wired = wiring.wire(config, wiring.assigned(assignments)[0], region=region, project=project)
     state = training_of(wired.service, name)
     if not state.over:
         raise UsageError(f"training {name} is {state.status}: follow it by {wired.hint(f'status {name} --follow')}")
@@ -162,6 +164,7 @@ def stop(
     no_wait: wiring.NoWait = False,
     config: wiring.Config = None,
     region: wiring.Region = None,
+    project: wiring.Project = None,
     as_json: wiring.AsJson = False,
     assignments: wiring.Assignments = None,
 ) -> None:
@@ -174,7 +177,7 @@ def stop(
     from bintally.cloud.jobs import ENDPOINT, find_state
     from bintally.cloud.jobs import stop as stop_job
 
-    wired = wiring.wire(config, wiring.assigned(assignments)[0], region=region)
+    wired = wiring.wire(config, wiring.assigned(assignments)[0], region=region, project=project)
     state = find_state(wired.service, name)
     if state.kind is ENDPOINT:
         raise UsageError(f"{name} is an endpoint, which serves until it is removed: {wired.hint(f'destroy {name}')}")
