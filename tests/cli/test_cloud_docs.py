@@ -1,4 +1,4 @@
-"""What docs/aws-first-run.md gives to copy: it parses, it is held against the service's model, and it covers what the verbs call."""
+"""What docs/aws-first-run.md gives to copy: it parses, fits the service's model, and covers what the verbs call."""
 
 import json
 import re
@@ -22,7 +22,16 @@ PAGE = (Path(__file__).parents[2] / "docs/aws-first-run.md").read_text(encoding=
 
 
 def blocks(kind: str) -> list[str]:
-    return re.findall(rf"```{kind}\n(.*?)```", PAGE, re.S)
+    found: list[str] = []
+    fence = None
+    for line in PAGE.splitlines():
+        if line.startswith("```"):
+            fence = line[3:] if fence is None else None
+            if fence == kind:
+                found.append("")
+        elif fence == kind:
+            found[-1] += line + "\n"
+    return found
 
 
 def statements() -> Iterator[dict[str, Any]]:
