@@ -147,7 +147,7 @@ class _Settings:
             tables["train"].setdefault("processes", str(num_gpus))
         if BACKBONE_CHANNEL in place.channels:
             os.environ[SNAPSHOT_VARIABLE] = str(place.channels[BACKBONE_CHANNEL])
-        filled = {name: fill(kind, name, flags=flags[name]) for name, kind in others.items()}
+        filled: dict[str, Any] = {name: fill(kind, name, flags=flags[name]) for name, kind in others.items()}
         return cls(recipe=read_recipe(asked.recipe, tables), **filled)
 
     def listeners(self, asked: "Asked") -> "list[Listener]":

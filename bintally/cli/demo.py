@@ -39,7 +39,7 @@ def demo(
     _step("split by series: no bin lies in two parts", "split", str(bins), "--counts", "0-5", "--to", str(split))
     data.split(source=bins, to=split, counts="0-5", seed=0)
     _step("train a small network from scratch", "train", str(split), "--recipe", "demo", "--to", str(run))
-    learn.train(manifest=split, to=run, recipe="demo")
+    learn.train(split=str(split), to=run, recipe="demo")
     _step("calibrate, then score the photos that were kept apart", "evaluate", str(run), "--page", str(evaluation))
     learn.evaluate(run=run, page=evaluation)
     some = _test_photos(split, 6)

@@ -31,6 +31,7 @@ def test_auto_precision_asks_the_processor(monkeypatch: pytest.MonkeyPatch) -> N
 def test_fabric_takes_the_settings() -> None:
     fabric = make_fabric(TrainSettings(device="cpu", precision="32-true"))
     assert (fabric.device.type, fabric.world_size) == ("cpu", 1)
+    assert make_fabric(TrainSettings(device="cpu", precision="32-true", hosts=2, processes=3)).world_size == 6
 
 
 def test_threads_are_set_for_a_while() -> None:

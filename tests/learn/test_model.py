@@ -13,6 +13,7 @@ from bintally.counts import CountRange
 from bintally.errors import BackboneError, ModelError
 from bintally.learn.head import HeadKind
 from bintally.learn.model import (
+    SNAPSHOT_VARIABLE,
     CountModel,
     ModelSettings,
     build_model,
@@ -34,6 +35,18 @@ def snapshot(folder: Path, dtype: torch.dtype = torch.float16) -> Path:
 def built(folder: Path, unfrozen: int = 0) -> CountModel:
     torch.manual_seed(0)
     return build_model(ModelSettings(backbone=str(folder), unfrozen_stages=unfrozen), CountRange())
+
+
+def test_a_snapshot_may_stand_in_for_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = built(snapshot(tmp_path / "there"))
+    monkeypatch.setenv(SNAPSHOT_VARIABLE, str(tmp_path / "there"))
+    named = build_model(ModelSettings(backbone="nobody/such-backbone"), CountRange())
+    for name, value in there.backbone.state_dict().items():
+        assert torch.equal(named.backbone.state_dict()[name], value)
+    monkeypatch.setenv(SNAPSHOT_VARIABLE, str(tmp_path / "nowhere"))
+    with pytest.raises(BackboneError, match="nowhere is no snapshot folder"):
+        build_model(ModelSettings(backbone="nobody/such-backbone"), CountRange())
+    built(tmp_path / "there")  # a folder that is named by its path is taken as it is
 
 
 def test_a_resnet_snapshot_is_the_very_network_in_float32(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The run folder: what is kept, compared and removed."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,16 @@ def test_a_run_is_known_again_by_settings_and_photos(tmp_path: Path, manifest: M
         folder.check_run(run, {"train": {"epochs": 4}}, manifest.digest)
     with pytest.raises(RunError, match="another manifest"):
         folder.check_run(run, SETTINGS, "0" * 64)
+
+
+def test_a_runs_manifest_follows_its_photos(tmp_path: Path, manifest: Manifest) -> None:
+    folder.keep_manifest(tmp_path, manifest)
+    kept = (tmp_path / "split.parquet").stat().st_mtime_ns
+    folder.keep_manifest(tmp_path, manifest)
+    assert (tmp_path / "split.parquet").stat().st_mtime_ns == kept
+    folder.keep_manifest(tmp_path, replace(manifest, root=tmp_path / "elsewhere"))
+    assert read_manifest(tmp_path / "split.parquet").root == tmp_path / "elsewhere"
+    assert read_manifest(tmp_path / "split.parquet").digest == manifest.digest
 
 
 def test_notes_are_added_and_finishing_removes_checkpoints(tmp_path: Path, manifest: Manifest) -> None:
