@@ -151,8 +151,9 @@ class Service:
         Args:
             url: where it listens.
         """
-        services = ("SAGEMAKER", "SAGEMAKER_RUNTIME", "LOGS", "APPLICATION_AUTO_SCALING", "STS")
-        found = {f"AWS_ENDPOINT_URL_{name}": url for name in services}
+        services = ("SAGEMAKER", "SAGEMAKER_RUNTIME", "CLOUDWATCH_LOGS", "APPLICATION_AUTO_SCALING", "STS")
+        # The plain one for every other service: such a request is refused here rather than sent to Amazon.
+        found = {"AWS_ENDPOINT_URL": url, **{f"AWS_ENDPOINT_URL_{name}": url for name in services}}
         found |= {"AWS_REGION": self.settings.region, "AWS_DEFAULT_REGION": self.settings.region}
         if self.access.access_key:
             found |= {

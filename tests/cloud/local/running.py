@@ -128,6 +128,13 @@ class Cloud:
             )["events"]
         ]
 
+    def told(self, job: str) -> list[str]:
+        """What a training has told so far."""
+        try:
+            return self.lines("/aws/sagemaker/TrainingJobs", f"{job}/")
+        except self.logs.exceptions.ResourceNotFoundException:
+            return []
+
     def model(self, name: str = "", **says: Any) -> str:
         """A model whose program is the stand-in."""
         name = name or unique("model")

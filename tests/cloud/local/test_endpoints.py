@@ -132,6 +132,7 @@ def test_bodies_have_a_limit(cloud: Cloud) -> None:
         assert refused(caught) == ("413", 413)
 
 
+@pytest.mark.slow
 def test_serverless_takes_so_many_at_once(cloud: Cloud) -> None:
     endpoint = cloud.deploy(cloud.config(cloud.model(slow_s=20), serverless=True))
     described = cloud.settled(endpoint)

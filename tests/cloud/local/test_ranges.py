@@ -43,7 +43,7 @@ def test_where_values_are_dense() -> None:
 
 def test_the_ends_of_whole_numbers_are_as_likely_as_the_rest() -> None:
     one = Range(name="n", low=0, high=3, whole=True)
-    counts = collections.Counter(one.value(number / 400) for number in range(400))
+    counts = collections.Counter(one.value((number + 0.5) / 400) for number in range(400))
     assert set(counts.values()) == {100}
 
 

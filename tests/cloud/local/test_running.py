@@ -37,6 +37,7 @@ def rehearsal(tmp_path: Path) -> Any:
         one.stop()
 
 
+@pytest.mark.slow
 def test_a_spot_training_is_interrupted_and_goes_on(rehearsal: Any) -> None:
     cloud = rehearsal(interrupt_s=0.5)
     name = cloud.train(
@@ -55,6 +56,7 @@ def test_a_spot_training_is_interrupted_and_goes_on(rehearsal: Any) -> None:
     assert begins[0] == "begins at epoch 0" != begins[1]
 
 
+@pytest.mark.slow
 def test_a_full_machine_lets_jobs_wait(rehearsal: Any) -> None:
     cloud = rehearsal(parallel_jobs=1, faults=("TrainingJob=CapacityError",))
     lost = cloud.trained(cloud.train())
@@ -70,6 +72,7 @@ def test_a_full_machine_lets_jobs_wait(rehearsal: Any) -> None:
     assert cloud.trained(second)["TrainingJobStatus"] == "Completed"
 
 
+@pytest.mark.slow
 def test_what_ran_when_the_service_died(tmp_path: Path) -> None:
     # The service's end is orderly here; that a killed one leaves no programs is test_children's.
     root = tmp_path / "cloud"
@@ -81,8 +84,7 @@ def test_what_ran_when_the_service_died(tmp_path: Path) -> None:
     endpoint = cloud.deploy(cloud.config(cloud.model()))
     cloud.settled(endpoint)
     pid = cloud.ask(endpoint, b"pid")
-    cloud.trained(name, lambda job: job["SecondaryStatus"] == "Training")
-    wait_for(lambda: cloud.lines("/aws/sagemaker/TrainingJobs", name), bool)
+    wait_for(lambda: cloud.told(name), bool)
     secret = cloud.service.access
     cloud.stop()
     with pytest.raises(ProcessLookupError):

@@ -22,7 +22,7 @@ def ask(cloud: Cloud, body: bytes = b"{}", **headers: str) -> tuple[int, Any]:
 
 def test_plain_http(cloud: Cloud) -> None:
     status, body = ask(cloud, X_Amz_Target="SageMaker.ListModels")
-    assert (status, list(body)) == (200, ["Models"])
+    assert (status, list(body)[:1]) == (200, ["Models"])
     status, body = ask(cloud, b'{"MaxResults": "many"}', X_Amz_Target="SageMaker.ListModels")
     assert (status, body["__type"]) == (400, "SerializationException")
     status, body = ask(cloud, X_Amz_Target="SageMaker.MakeCoffee")

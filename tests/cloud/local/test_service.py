@@ -22,6 +22,8 @@ def test_clients_find_it_by_the_environment(cloud: Cloud, monkeypatch: pytest.Mo
     assert "TrainingJobSummaries" in session.client("sagemaker").list_training_jobs()
     assert "logGroups" in session.client("logs").describe_log_groups()
     assert session.client("application-autoscaling").describe_scaling_policies(ServiceNamespace="sagemaker")
+    with pytest.raises(ClientError, match="UnknownOperationException"):
+        session.client("ecr").describe_repositories()
     with pytest.raises(ClientError, match="not found"):
         session.client("sagemaker-runtime").invoke_endpoint(EndpointName="nobody", Body=b"x")
 

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.cloud.local.running import Cloud, channel, training, unique
+from tests.cloud.local.running import Cloud, channel, training, unique, wait_for
 
 
 def seen(cloud: Cloud, name: str, host: str = "algo-1") -> dict[str, Any]:
@@ -69,7 +69,7 @@ def test_stopped_and_gone_on_with(cloud: Cloud) -> None:
     checkpoints = {"CheckpointConfig": {"S3Uri": f"s3://bintally/{unique('kept')}"}}
     hps = {"epochs": "4", "seconds": "60"}
     name = cloud.train(HyperParameters=hps, **checkpoints)
-    cloud.trained(name, lambda job: job["SecondaryStatus"] == "Training")
+    wait_for(lambda: cloud.told(name), bool)  # from then on it hears SIGTERM
     cloud.sagemaker.stop_training_job(TrainingJobName=name)
     job = cloud.trained(name)
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "Stopped")
@@ -86,6 +86,7 @@ def test_stopped_and_gone_on_with(cloud: Cloud) -> None:
     assert epochs >= 1
 
 
+@pytest.mark.slow
 def test_one_that_does_not_listen_is_killed(cloud: Cloud) -> None:
     name = cloud.train(
         HyperParameters={"deaf": "1", "epochs": "1", "seconds": "300"}, StoppingCondition={"MaxRuntimeInSeconds": 1}
