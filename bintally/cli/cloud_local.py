@@ -66,10 +66,14 @@ def local(
             console.out("\n".join(lines))
         console.note(f"the service is ready at {url}; in another shell: source {to / ENVIRONMENT_FILE}")
 
+    try:
+        service.start()
+    except BaseException:
+        service.stop()
+        raise
     # uvicorn ends on the signal and then sends it again to whoever had it before: there is an orderly end to come.
     signal.signal(signal.SIGTERM, lambda *_: None)
     try:
-        service.start()
         server_of(service, ready).run(sockets=[sock])
     finally:
         console.note("ending what runs (trainings write a checkpoint first); Ctrl-C again ends it at once")

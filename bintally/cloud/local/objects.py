@@ -52,7 +52,9 @@ class ObjectServer:
             if self._child.poll() is not None:
                 self._child.collect()
                 said = self._log.read_text(encoding="utf-8").strip().rpartition("\n")[2] if self._log.exists() else ""
-                raise BintallyError(f"the bucket's server does not start on port {port}: {said}")
+                raise BintallyError(
+                    f"the bucket's server does not start on port {port} (--set local.s3_port=0 takes a free one): {said}"
+                )
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
                 return dataclasses.replace(access, endpoint=f"http://127.0.0.1:{port}")
             time.sleep(0.05)

@@ -87,7 +87,31 @@ def test_train_deploy_predict_batch(real: Cloud, tmp_path: Path) -> None:
 def test_a_wrong_hyperparameter_is_the_jobs_reason(real: Cloud, tmp_path: Path) -> None:
     real.put("few/train/1/a.jpg")
     name = real.train(HyperParameters={"epoch": "3"}, InputDataConfig=[channel("train", "s3://bintally/few/train")])
-    job = real.trained(name)
+    job = wait_for(
+        lambda: real.sagemaker.describe_training_job(TrainingJobName=name),
+        lambda one: one["TrainingJobStatus"] == "Failed",
+        300,
+    )
     assert job["FailureReason"] == (
         "AlgorithmError: the hyperparameter 'epoch' is not known; did you mean 'epochs'?, exit code: 1"
     )
+
+
+@pytest.mark.slow
+def test_two_hosts_train_together(real: Cloud, tmp_path: Path) -> None:
+    photos = class_folders(tmp_path / "bins", num=16, parts=("train", "validation"))
+    for path in sorted(photos.rglob("*.jpg")):
+        real.put(f"pair/{path.relative_to(photos).as_posix()}", path.read_bytes())
+    name = real.train(
+        hosts=2,
+        HyperParameters=QUICK | {"train.epochs": "1"},
+        InputDataConfig=[channel(part, f"s3://bintally/pair/{part}") for part in ("train", "validation")],
+    )
+    done = wait_for(
+        lambda: real.sagemaker.describe_training_job(TrainingJobName=name),
+        lambda job: job["TrainingJobStatus"] in {"Completed", "Failed"},
+        900,
+    )
+    log = "\n".join(real.lines("/aws/sagemaker/TrainingJobs", f"{name}/"))
+    assert done["TrainingJobStatus"] == "Completed", f"{done.get('FailureReason')}\n{log}"
+    assert "model.json" in real.archive(done["ModelArtifacts"]["S3ModelArtifacts"])

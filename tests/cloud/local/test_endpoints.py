@@ -134,7 +134,7 @@ def test_bodies_have_a_limit(cloud: Cloud) -> None:
 
 @pytest.mark.slow
 def test_serverless_takes_so_many_at_once(cloud: Cloud) -> None:
-    endpoint = cloud.deploy(cloud.config(cloud.model(slow_s=20), serverless=True))
+    endpoint = cloud.deploy(cloud.config(cloud.model(slow_s=8), serverless=True))
     described = cloud.settled(endpoint)
     assert described["ProductionVariants"][0]["CurrentServerlessConfig"]["MaxConcurrency"] == 1
     slow = threading.Thread(target=lambda: wait_for(lambda: refusal(cloud, endpoint, b"slow"), lambda code: not code))

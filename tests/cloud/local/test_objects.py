@@ -46,7 +46,7 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-        with pytest.raises(BintallyError, match=f"does not start on port {port}: .*in use"):
+        with pytest.raises(BintallyError, match=f"does not start on port {port} .*in use"):
             server_in(tmp_path).start(port, ACCESS)
 
 
