@@ -75,7 +75,7 @@ def deploy(
     wired = wiring.wire(config, given, region=region, project=project, bucket=bucket, role=role, **flags)
     settings = wired.settings
     made = make_name("endpoint", settings.project, "endpoint")
-    uri, folder = wiring.model_place(wired, model, name or made, dry_run=dry_run)
+    uri, folder = wiring.model_place(wired, model, made, dry_run=dry_run)
     # A changed endpoint keeps its name; its new model and configuration have names of their own.
     wish = HostingWish(
         endpoint=name or made, model=made, config=made, model_uri=uri, serverless=serverless, scale=scale
@@ -221,7 +221,7 @@ def batch(
         console.note(f"its model {job} stays behind, at no cost: {wired.hint(f'destroy {job}')}")
         wiring.tell_started(BATCH, job, as_json=as_json)
         return
-    state = wiring.follow_job(wired, BATCH, job, logs=logs, stop_on_interrupt=stop_on_interrupt)
+    state = wiring.follow_job(wired, BATCH, job, logs=logs, stop_on_interrupt=stop_on_interrupt, as_json=as_json)
     unmake_model(wired.service, job, wired.settings, console.note)
     num_answers = count_objects(wired.service, answers.rstrip("/") + "/")
     if as_json:

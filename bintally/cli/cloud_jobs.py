@@ -8,7 +8,7 @@ import typer
 
 from bintally.cli import cloud_wiring as wiring
 from bintally.cli import console
-from bintally.errors import MissingExtraError, UsageError
+from bintally.errors import JobFailedError, MissingExtraError, UsageError
 
 if TYPE_CHECKING:
     from bintally.cloud.jobs import State
@@ -126,13 +126,19 @@ def train(
         wiring.started(wired, TRAINING, job)
         wiring.tell_started(TRAINING, job, as_json=as_json)
         return
-    state = wiring.follow_job(wired, TRAINING, job, logs=logs, stop_on_interrupt=stop_on_interrupt)
+    state = wiring.follow_job(wired, TRAINING, job, logs=logs, stop_on_interrupt=stop_on_interrupt, as_json=as_json)
     brought = (
         [str(one) for one in take_output(wired.service, state, to, console.Bar())] if to and _left(state) else []
     )
     _show_training(wired, state, brought, as_json=as_json)
     if state.failure:
         raise state.failure
+    if not state.well:
+        ended = state.steps[-1].message if state.steps else ""
+        raise JobFailedError(
+            f"training {job} was stopped{f' ({ended})' if ended else ''}: go on from its checkpoints by the same command "
+            f"with --resume-from {job}"
+        )
 
 
 @commands.command()

@@ -48,7 +48,9 @@ def status(
 
     state = find_state(wired.service, name)
     if follow or logs:
-        state = wiring.follow_job(wired, state.kind, name, logs=logs, stop_on_interrupt=stop_on_interrupt)
+        state = wiring.follow_job(
+            wired, state.kind, name, logs=logs, stop_on_interrupt=stop_on_interrupt, as_json=as_json
+        )
     if state.kind is TUNING:
         wiring.show_tuning(wired, state, trials_of(wired.service, name), as_json=as_json)
     elif as_json:

@@ -140,9 +140,10 @@ def agree(wired: Wired, reckoning: "Reckoning", *, yes: bool) -> None:
     """Tells what it will cost, and asks when that is past the limit.
 
     Raises:
-        UsageError: nobody is there to ask.
-        typer.Abort: the answer is no.
+        UsageError: nobody is there to ask, or the answer is no.
     """
+    from bintally.cloud.cost import dollars
+
     if wired.service.is_here:
         console.note(f"the service is on this machine ({wired.service.address}): nothing is charged")
         return
@@ -152,7 +153,11 @@ def agree(wired: Wired, reckoning: "Reckoning", *, yes: bool) -> None:
     limit = wired.settings.cost_limit
     if yes or not reckoning.exceeds(limit):
         return
-    past = "that is not known to be within" if reckoning.usd is None else "that is past"
+    past = (
+        "the cost is not known to be within"
+        if reckoning.usd is None
+        else f"{reckoning.span} {dollars(reckoning.usd)} is past"
+    )
     if not sys.stdin.isatty():
         raise UsageError(f"{past} the limit of {limit:g} USD: say --yes, or set another limit by --cost-limit")
     if not typer.confirm(f"{past} the limit of {limit:g} USD; go on?", err=True):
@@ -160,9 +165,17 @@ def agree(wired: Wired, reckoning: "Reckoning", *, yes: bool) -> None:
 
 
 def follow_job(
-    wired: Wired, kind: "Kind", name: str, *, logs: bool = False, stop_on_interrupt: bool = False
+    wired: Wired,
+    kind: "Kind",
+    name: str,
+    *,
+    logs: bool = False,
+    stop_on_interrupt: bool = False,
+    as_json: bool = False,
 ) -> "State":
     """Follows a job until it is over; Ctrl-C stops following, and the job only when that was asked for.
+
+    With `as_json` the job's own lines keep out of the way of the JSON, on standard error.
 
     Raises:
         FollowStoppedError: Ctrl-C.
@@ -171,7 +184,7 @@ def follow_job(
     from bintally.cloud.follow import follow
     from bintally.cloud.jobs import read_state, stop
 
-    lines = console.out if logs else None
+    lines = (console.note if as_json else console.out) if logs else None
     try:
         return follow(wired.service, kind, name, wired.settings, console.note, logs=lines)
     except KeyboardInterrupt:
