@@ -6,6 +6,7 @@ Photos are untrusted bytes. What they claim to be is read from the header and ch
 import io
 import warnings
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import simplejpeg
@@ -21,6 +22,8 @@ has no opener of that name) and PNG."""
 MAX_PIXELS = 40_000_000
 """Photos that claim more pixels are refused before they are decoded. Bin photos have about 0.2 million."""
 
+Fit = Literal["squash", "pad"]
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """Per-channel statistics that ImageNet backbones were trained with (torchvision's reference training)."""
@@ -35,12 +38,15 @@ class PixelSpec:
     """What a model's input looks like. Stands on the model's card.
 
     Attributes:
-        size: height and width of the square input in pixels. The aspect is squashed, as in the public subset.
+        size: height and width of the square input in pixels.
+        fit: how a photo becomes a square. "squash": its aspect is given up, as in the public subset; "pad": it is kept,
+            and the mean colour fills what is left above and below, or at the sides.
         mean: per channel R, G, B, subtracted from values scaled to 0..1.
         std: per channel R, G, B, divided by.
     """
 
     size: int = 224
+    fit: Fit = "squash"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
@@ -146,6 +152,38 @@ def to_square(rgb_HWC: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return np.asarray(resized, dtype=np.uint8)
 
 
+def to_input(rgb_HWC: NDArray[np.uint8], spec: PixelSpec) -> NDArray[np.uint8]:
+    """A photo of any size as the model's square: squashed or padded, as `spec.fit` says.
+
+    Args:
+        rgb_HWC: uint8 array of shape (height, width, 3).
+        spec: the model's input.
+
+    Returns:
+        uint8 array of shape (size, size, 3); the very array when it has that shape already.
+    """
+    height, width = rgb_HWC.shape[:2]
+    if spec.fit == "squash" or height == width:
+        return to_square(rgb_HWC, spec.size)
+    left, top, right, bottom = photo_box(width, height, spec)
+    resized = Image.fromarray(rgb_HWC).resize((right - left, bottom - top), Image.Resampling.BILINEAR)
+    grey = [round(255 * mean) for mean in spec.mean]  # about 0 after `normalise`
+    square = np.empty((spec.size, spec.size, 3), dtype=np.uint8)
+    square[...] = grey
+    square[top:bottom, left:right] = np.asarray(resized, dtype=np.uint8)
+    return square
+
+
+def photo_box(width: int, height: int, spec: PixelSpec) -> tuple[int, int, int, int]:
+    """Where in the model's square a photo of that size lies: left, top, right, bottom in pixels."""
+    size, longer = spec.size, max(width, height)
+    if spec.fit == "squash":
+        return 0, 0, size, size
+    wide, high = (max(1, round(size * side / longer)) for side in (width, height))
+    left, top = (size - wide) // 2, (size - high) // 2
+    return left, top, left + wide, top + high
+
+
 def normalise(rgb_NHWC: NDArray[np.uint8], spec: PixelSpec) -> NDArray[np.float32]:
     """Scales to 0..1, subtracts the mean, divides by the standard deviation, puts channels first.
 
@@ -166,13 +204,19 @@ def normalise(rgb_NHWC: NDArray[np.uint8], spec: PixelSpec) -> NDArray[np.float3
     return out
 
 
-def read_square(data: bytes, size: int, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Bytes to the model's square: decode (never below `size`), upright, resized. uint8 (size, size, 3).
+def read_square(data: bytes, spec: PixelSpec | int, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Bytes to the model's square: decode (never below its size), upright, resized. uint8 (size, size, 3).
+
+    Args:
+        data: the bytes of a JPEG or PNG file.
+        spec: the model's input; a number alone is a squashed square of so many pixels.
+        max_pixels: see `decode`.
 
     Raises:
         UnreadablePhotoError: see `decode`.
     """
-    return to_square(decode(data, at_least=size, max_pixels=max_pixels), size)
+    spec = PixelSpec(size=spec) if isinstance(spec, int) else spec
+    return to_input(decode(data, at_least=spec.size, max_pixels=max_pixels), spec)
 
 
 def read_input(data: bytes, spec: PixelSpec, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.float32]:
@@ -181,5 +225,5 @@ def read_input(data: bytes, spec: PixelSpec, *, max_pixels: int = MAX_PIXELS) ->
     Raises:
         UnreadablePhotoError: see `decode`.
     """
-    result: NDArray[np.float32] = normalise(read_square(data, spec.size, max_pixels=max_pixels)[None], spec)[0]
+    result: NDArray[np.float32] = normalise(read_square(data, spec, max_pixels=max_pixels)[None], spec)[0]
     return result

@@ -234,6 +234,39 @@ def test_one_preprocessing_to_the_bit(data: bytes) -> None:
     assert (alone == batch[2]).all()
 
 
+PAD = PixelSpec(size=40, fit="pad")
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 40), (40, 80), (37, 100), (500, 3), (1, 900), (20, 10), (63, 64)])
+def test_a_padded_photo_keeps_its_aspect_in_the_middle_of_grey(width: int, height: int) -> None:
+    photo = np.full((height, width, 3), 7, dtype=np.uint8)
+    square = pixels.to_input(photo, PAD)
+    left, top, right, bottom = pixels.photo_box(width, height, PAD)
+    assert square.shape == (40, 40, 3)
+    assert max(right - left, bottom - top) == 40
+    shorter = 40 * min(width, height) / max(width, height)
+    assert min(right - left, bottom - top) == max(1, round(shorter))
+    assert (right - left > bottom - top) == (width > height) or width == 63
+    assert abs(left - (40 - right)) <= 1
+    assert abs(top - (40 - bottom)) <= 1
+    assert (square[top:bottom, left:right] == 7).all()
+    around = np.ones((40, 40), dtype=bool)
+    around[top:bottom, left:right] = False
+    assert np.abs(pixels.normalise(square[None], PAD)[0][:, around]).max(initial=0.0) < 0.01
+
+
+def test_padding_is_read_as_any_other_input_and_does_nothing_to_squares() -> None:
+    wide, square = encoded(Image.fromarray(scene(96, 48)), "PNG"), encoded(Image.fromarray(scene(64, 64)), "PNG")
+    read = pixels.read_square(wide, PAD)
+    assert (read == pixels.to_input(pixels.decode(wide, at_least=40), PAD)).all()
+    assert (pixels.read_input(wide, PAD) == pixels.normalise(read[None], PAD)[0]).all()
+    assert (pixels.read_square(square, PAD) == pixels.read_square(square, 40)).all()
+    assert (pixels.read_square(wide, PixelSpec(size=40)) == pixels.read_square(wide, 40)).all()
+    assert pixels.photo_box(96, 48, PixelSpec(size=40)) == (0, 0, 40, 40)
+    turned = read[:, ::-1]
+    assert (turned == pixels.to_input(pixels.decode(wide, at_least=40)[:, ::-1], PAD)).mean() > 0.99
+
+
 def test_a_spec_that_is_none() -> None:
     with pytest.raises(ValueError, match="no input"):
         PixelSpec(size=0)

@@ -87,7 +87,7 @@ class TrainedCounter:
 
     def _square(self, photo: bytes) -> Square | Unreadable:
         try:
-            return pixels.read_square(photo, self.card.pixels.size)
+            return pixels.read_square(photo, self.card.pixels)
         except UnreadablePhotoError as error:
             return Unreadable(reason=str(error))
 

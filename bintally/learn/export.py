@@ -211,7 +211,7 @@ class _Photos:
 
     def _read(self, row: Row) -> NDArray[np.uint8] | None:
         try:
-            return pixels.read_square(self.manifest.path_of(row).read_bytes(), self.card.pixels.size)
+            return pixels.read_square(self.manifest.path_of(row).read_bytes(), self.card.pixels)
         except (OSError, UnreadablePhotoError):
             return None  # the fewer photos stand on the card
 

@@ -183,6 +183,8 @@ def keep(
     digest = weights_digest(model)
     key = {"format": FORMAT, "weights": digest, "precision": precision, "pooled": pooled}
     key |= {"size": spec.size, "mean": list(spec.mean), "std": list(spec.std)}
+    if spec.fit != "squash":
+        key["fit"] = spec.fit
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
     folder = settings.path / name
     places: dict[tuple[str, View], int] = {}

@@ -147,18 +147,24 @@ class Engine:
         for softmax does not see what all counts share; what speaks against the count is 0.
 
         Returns:
-            The distribution, and a heat map, float32 (size, size) of 0..1 over the model's square input; all zeros
-            when nothing speaks for the count.
+            The distribution, and a heat map, float32 of 0..1 over the photo; all zeros when nothing speaks for the
+            count. It has the size of the photo in the model's square input: without what pads it, (size, size) where
+            it is squashed.
 
         Raises:
             UnreadablePhotoError: the photo cannot be read.
         """
-        logits, maps = self._run(self._square(photo)[None])
+        spec = self.card.pixels
+        with self._turns.beside():
+            whole = pixels.decode(photo, at_least=spec.size, max_pixels=self._settings.max_pixels)
+        logits, maps = self._run(pixels.to_input(whole, spec)[None])
         answer = self._distribution(logits[0])
         heat = maps[0, answer.count - self.card.counts.lowest] - maps[0].mean(axis=0)
-        side = self.card.pixels.size
+        side = spec.size
         image = Image.fromarray(np.maximum(heat, 0.0)).resize((side, side), Image.Resampling.BICUBIC)
-        smooth: NDArray[np.float32] = np.maximum(np.asarray(image, dtype=np.float32), 0.0)
+        left, top, right, bottom = pixels.photo_box(whole.shape[1], whole.shape[0], spec)
+        heat = np.asarray(image, dtype=np.float32)[top:bottom, left:right]
+        smooth: NDArray[np.float32] = np.maximum(heat, 0.0)
         if smooth.max() > 0:
             smooth /= smooth.max()
         return answer, smooth
@@ -176,7 +182,7 @@ class Engine:
 
     def _square(self, photo: bytes) -> NDArray[np.uint8]:
         with self._turns.beside():
-            return pixels.read_square(photo, self.card.pixels.size, max_pixels=self._settings.max_pixels)
+            return pixels.read_square(photo, self.card.pixels, max_pixels=self._settings.max_pixels)
 
     def _decode(self, photos: Sequence[bytes]) -> list[Callable[[], NDArray[np.uint8] | Unreadable]]:
         return [self._decoders.submit(self.read, photo).result for photo in photos]

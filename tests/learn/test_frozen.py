@@ -130,12 +130,14 @@ def test_more_photos_and_views_are_added(tmp_path: Path) -> None:
         more.rows([SHAS[2]], "plain")
 
 
-@pytest.mark.parametrize("change", ["weights", "depth", "size", "precision", "mean"])
+@pytest.mark.parametrize("change", ["weights", "depth", "size", "precision", "mean", "fit"])
 def test_another_network_or_preprocessing_is_another_set(tmp_path: Path, change: str) -> None:
     photos = Photos()
     kept(network(1), tmp_path, photos)
     model = network(1, seed=1) if change == "weights" else network(2 if change == "depth" else 1)
     spec = PixelSpec(mean=(0.5, 0.5, 0.5), size=32) if change == "mean" else SPEC
+    if change == "fit":
+        spec = PixelSpec(size=32, fit="pad")
     if change == "size":
         photos.squares, spec = photos.squares[:, :16, :16], PixelSpec(size=16)
     assert kept(model, tmp_path, photos, spec=spec, precision="x" if change == "precision" else "32-true").computed

@@ -19,7 +19,7 @@ from bintally.counts import CountDistribution, CountRange, Unreadable, distribut
 from bintally.errors import ModelError, UnreadablePhotoError
 from bintally.files import sha256_of
 from bintally.serve.engine import Engine, EngineSettings, _Turns
-from tests.model_folder import make_model
+from tests.model_folder import make_model, make_photo
 
 TWO = EngineSettings(threads=2)
 
@@ -176,6 +176,20 @@ def test_heat_lies_where_the_evidence_is(engine: Engine, photos: list[bytes], mo
         assert np.corrcoef(cells.ravel(), np.maximum(evidence, 0).ravel())[0, 1] > 0.9
     with pytest.raises(UnreadablePhotoError):
         engine.explain(b"no photo")
+
+
+def test_a_padded_photo_s_heat_is_over_the_photo_alone(model_folder: Path, tmp_path: Path) -> None:
+    spec = pixels.PixelSpec(size=32, fit="pad")
+    padded = Engine.load(_changed(model_folder, tmp_path / "padded", pixels=spec), settings=EngineSettings(threads=1))
+    wide, tall = make_photo(width=60, height=30), make_photo(width=30, height=90)
+    for photo, shape in ((wide, (16, 32)), (tall, (32, 11))):
+        answer, heat = padded.explain(photo)
+        assert heat.shape == shape
+        assert answer == padded.count([photo])[0]
+        expected = padded.logits(pixels.read_square(photo, spec)[None])
+        squashed = padded.logits(pixels.read_square(photo, 32)[None])
+        assert answer == padded.answer(expected[0])
+        assert not np.allclose(expected, squashed)
 
 
 def test_bombs_are_refused_by_the_setting(model_folder: Path, photos: list[bytes]) -> None:
