@@ -1,5 +1,6 @@
 """Training photos as batches: which photo comes when is a pure function of seed, epoch and step."""
 
+import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from bintally.errors import RunError, UnreadablePhotoError
 from bintally.learn.augment import AugmentSettings, augment
+from bintally.learn.squares import Squares
 from bintally.pixels import PixelSpec, normalise, read_square
 
 Balance = Literal["none", "balanced", "sqrt"]
@@ -58,7 +60,7 @@ def class_factors(classes: NDArray[np.int64], num_classes: int, balance: Balance
 
 
 class Photos:
-    """The photos of one part as squares, each decoded once when all of them fit in memory.
+    """The photos of one part as squares, each decoded once when all of them fit in memory, or on disk.
 
     Attributes:
         paths: their files.
@@ -72,10 +74,22 @@ class Photos:
         fits = int(np.prod(shape)) <= cache_mb << 20
         self._cache: NDArray[np.uint8] = np.empty(shape if fits else (0,), dtype=np.uint8)
         self._there = np.zeros(len(self.paths) if fits else 0, dtype=np.bool_)
+        self._kept: Squares | None = None
+        self._sha256s: tuple[str, ...] = ()
         self._pool = ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 8), thread_name_prefix="photos")
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def keep_on_disk(self, squares: Squares, sha256s: Sequence[str]) -> None:
+        """From now on squares that do not fit in memory are kept by these hashes of their files, and looked for there.
+
+        Args:
+            squares: of the same preprocessing.
+            sha256s: one for each path, by the manifest.
+        """
+        if not self._there.size:
+            self._kept, self._sha256s = squares, tuple(sha256s)
 
     @property
     def num_bytes(self) -> int:
@@ -91,9 +105,12 @@ class Photos:
         if self._there.size and self._there[index]:
             kept: NDArray[np.uint8] = self._cache[index]
             return kept
+        if self._kept is not None and (found := self._kept.get(self._sha256s[index])) is not None:
+            return found
         path = self.paths[index]
         try:
-            square = read_square(path.read_bytes(), self.spec.size)
+            data = path.read_bytes()
+            square = read_square(data, self.spec)
         except OSError as error:
             raise RunError(
                 f"cannot read {path}: {error.strerror}; fetch it again, or make the manifest again"
@@ -103,6 +120,8 @@ class Photos:
         if self._there.size:
             self._cache[index] = square
             self._there[index] = True
+        if self._kept is not None and hashlib.sha256(data).hexdigest() == self._sha256s[index]:
+            self._kept.put(self._sha256s[index], square)
         return square
 
     def batch(

@@ -17,6 +17,7 @@ from bintally.learn.kept import KeepActivations
 from bintally.learn.loader import Balance
 from bintally.learn.loss import LossName
 from bintally.learn.model import ModelSettings
+from bintally.learn.squares import SquareSettings
 from bintally.pixels import PixelSpec
 
 Schedule = Literal["constant", "cosine", "one-cycle"]
@@ -59,7 +60,7 @@ class TrainSettings:
         hosts: machines that train together; a training container sets it (see docs/cloud-training.md).
         threads: of torch, a process; 0 leaves torch's own choice.
         workers: threads that read photos; 0 is one a core.
-        cache_mb: photos are kept decoded in memory when they need no more than this.
+        cache_mb: photos are kept decoded in memory when they need no more than this, else on disk: see [squares].
         checkpoint_every_steps: write a checkpoint every so many steps; 0 goes by time alone.
         checkpoint_every_seconds: and after so many seconds. There is one at the end of every epoch, too.
     """
@@ -105,6 +106,7 @@ class Recipe:
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     pixels: PixelSpec = field(default_factory=PixelSpec)
     keep: KeepSettings = field(default_factory=KeepSettings)
+    squares: SquareSettings = field(default_factory=SquareSettings)
 
     def tables(self) -> dict[str, dict[str, Any]]:
         """Table → key → JSON value."""
@@ -138,7 +140,7 @@ def read_recipe(
     """
     tables, source = _tables(name)
     known: dict[str, type] = {"model": ModelSettings, "train": TrainSettings}
-    known |= {"augment": AugmentSettings, "pixels": PixelSpec, "keep": KeepSettings}
+    known |= {"augment": AugmentSettings, "pixels": PixelSpec, "keep": KeepSettings, "squares": SquareSettings}
     settings.check_tables(tables, known | dict(others or {}), source)
     settings.check_tables(flags or {}, known | dict(others or {}), "--set")
 

@@ -13,6 +13,7 @@ from bintally.learn.loader import Photos
 from bintally.learn.material import TrainingData
 from bintally.learn.model import CountModel, build_model
 from bintally.learn.recipe import Recipe
+from bintally.learn.squares import Squares
 from bintally.pixels import PixelSpec
 from bintally.progress import Progress
 
@@ -30,6 +31,7 @@ class Shared:
         self.data = data
         self._several, self._photos = several, photos
         self._parts: dict[PixelSpec, tuple[Part, Part]] = {}
+        self._squares: list[Squares] = []
         self._backbones: dict[str, nn.Module] = {}
         self._kept: dict[object, Kept | None] = {}
         self._fabrics: dict[object, Fabric] = {}
@@ -41,6 +43,10 @@ class Shared:
             training = self._photos(data.train_paths, spec, cache_mb=settings.cache_mb, workers=settings.workers)
             left = max(0, settings.cache_mb - (training.num_bytes >> 20))
             validation = self._photos(data.validation_paths, spec, cache_mb=left, workers=settings.workers)
+            if recipe.squares.max_gb and not (training.num_bytes and validation.num_bytes):
+                self._squares.append(Squares(spec, recipe.squares))
+                training.keep_on_disk(self._squares[-1], data.train_sha256s)
+                validation.keep_on_disk(self._squares[-1], data.validation_sha256s)
             self._parts[spec] = (
                 Part(photos=training, sha256s=data.train_sha256s),
                 Part(photos=validation, sha256s=data.validation_sha256s),
@@ -111,6 +117,9 @@ class Shared:
         for parts in self._parts.values():
             for part in parts:
                 part.photos.close()
+        for squares in self._squares:
+            squares.close()
         self._parts.clear()
+        self._squares.clear()
         self._kept.clear()
         self._backbones.clear()
