@@ -1,16 +1,18 @@
 """LitServe around ONNX Runtime in float32. A module of its own, for LitServe starts its workers by importing it."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import litserve
 import numpy as np
 import onnxruntime
-from fastapi import Request
+from fastapi import Body
 from numpy.typing import NDArray
 
 from bintally.card import read_card
 from bintally.pixels import read_input
+
+Jpeg = Annotated[bytes, Body(media_type="image/jpeg")]
 
 
 class Api(litserve.LitAPI):
@@ -25,9 +27,9 @@ class Api(litserve.LitAPI):
         self._session = onnxruntime.InferenceSession(self._folder / "model.onnx", providers=["CPUExecutionProvider"])
         self._pixels = read_card(self._folder).pixels
 
-    async def decode_request(self, request: Request) -> NDArray[np.float32]:
+    def decode_request(self, request: Jpeg) -> NDArray[np.float32]:
         """A photo's bytes to the network's input."""
-        return read_input(await request.body(), self._pixels)
+        return read_input(request, self._pixels)
 
     def batch(self, inputs: list[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Several inputs as one."""
@@ -42,7 +44,7 @@ class Api(litserve.LitAPI):
         """One by one again."""
         return list(output)
 
-    async def encode_response(self, output: NDArray[np.float32], **_: Any) -> dict[str, Any]:
+    def encode_response(self, output: NDArray[np.float32], **_: Any) -> dict[str, Any]:
         """The answer."""
         powers = np.exp(output - output.max())
         return {"count": int(output.argmax()), "probabilities": (powers / powers.sum()).tolist()}

@@ -20,7 +20,7 @@ from benchmarks import Row, Table
 from bintally import pixels
 
 NUM_PHOTOS = 200
-NUM_ANSWERS = 600
+NUM_ANSWERS = 400
 ROUNDS = 5
 SIZE = 224
 
