@@ -37,6 +37,7 @@ TUNE_JOBS, TUNE_EPOCHS = 4, 4  # trainings of the tuning job, and how long each 
 # passes on what it says while it works, stops the notebook when it fails, and gives back what `--json` prints.
 
 # %%
+import atexit
 import json
 import os
 import shlex
@@ -203,6 +204,7 @@ if CLOUD == "local":
         "--json",
     ]
     service = subprocess.Popen([*command, "--set", "local.s3_port=0"], stdout=subprocess.PIPE, stderr=log, text=True)
+    atexit.register(service.terminate)  # when the notebook is closed before its last cell
     environment = json.loads(service.stdout.readline())
     os.environ.update(environment)
     print("\n".join(f"{name}={value}" for name, value in environment.items() if "KEY" not in name))
@@ -272,7 +274,8 @@ RUN = work / "trained"
 chosen = [word for name, value in best.items() for word in ("--set", f"{name}={value}")]
 job = bintally(
     *("cloud", "train", DATA, "--recipe", RECIPE, *chosen, "--set", f"train.epochs={EPOCHS}"),
-    *("--watch", "--profile", "--to", RUN, "--json", *config),
+    *("--watch", "--profile", "--set", "profile.steps=12", "--set", "profile.try_steps=8"),
+    *("--to", RUN, "--json", *config),
 )
 print(job["name"], job["status"], *(f"{one['status']} {one['seconds']:.0f} s" for one in job["steps"]), sep="\n  ")
 

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import jupyter_client
 import jupytext
 import nbclient
 import nbformat
@@ -54,10 +55,12 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
     Raises:
         nbclient.exceptions.CellExecutionError: a cell failed.
     """
-    client = nbclient.NotebookClient(
-        notebook, timeout=LONGEST_S, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
-    )
-    client.execute()
+    resources = {"metadata": {"path": str(folder)}}
+    with tempfile.TemporaryDirectory(prefix="nb-") as place:
+        # Sockets in a folder of our own, not ports, which anyone on this machine could read.
+        kernel = jupyter_client.AsyncKernelManager(kernel_name="python3", transport="ipc", ip=f"{place}/k")
+        client = nbclient.NotebookClient(notebook, kernel, timeout=LONGEST_S, resources=resources)
+        client.execute(cleanup_kc=True)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
 

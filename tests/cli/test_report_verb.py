@@ -62,7 +62,7 @@ def test_photos_that_are_elsewhere_are_asked_for(tmp_path: Path, bins: Path) -> 
 
 
 def test_a_pdf_stands_beside_the_page(tmp_path: Path) -> None:
-    run = made.everything(tmp_path / "run")
+    run = made.trained(tmp_path / "run")
     said = call("report", run, "--pdf", "--to", tmp_path / "here.html")
     assert f"pdf: {tmp_path / 'here.pdf'}" in said
     assert (tmp_path / "here.pdf").read_bytes().startswith(b"%PDF-")
@@ -107,7 +107,7 @@ def test_a_run_to_which_everything_was_done(tmp_path: Path, bins: Path, monkeypa
     call("tune", "demo", split, "--to", tuning, "--space", space, *trials, "--epochs", 1, *QUICK)
     call("train", split, "--recipe", "demo", "--epochs", 2, "--watch", "--set", "watch.every=2", "--to", run, *QUICK)
     call("evaluate", run, "--set", "evaluate.resamples=100", "--set", "evaluate.simulations=100")
-    quick = ("--steps", 2, "--no-try", "--set", "profile.warmup=1", "--set", "profile.traced=0")
+    quick = ("--steps", 3, "--no-try", "--set", "profile.warmup=1", "--set", "profile.traced=0")
     call("profile", "demo", split, "--to", run / "profile", *quick, *QUICK)
     call("report", run, "--tune", tuning, "--pdf", "--photos", split)
     page = (run / "report.html").read_text(encoding="utf-8")
