@@ -50,11 +50,11 @@ def nothing(luck: np.random.Generator) -> Iterator[None]:
 
 @contextlib.contextmanager
 def sleepy_loader(luck: np.random.Generator) -> Iterator[None]:
-    """Each photo takes 20 ms more to read, as from a store far away."""
+    """Each photo takes 80 ms more to read, as from a store far away."""
     read = loader.read_square
 
     def slow(data: bytes, size: int) -> Any:
-        time.sleep(0.02)
+        time.sleep(0.08)
         return read(data, size)
 
     with mock.patch.object(loader, "read_square", slow):

@@ -16,12 +16,13 @@ import optuna
 import pytest
 
 from bintally.errors import RunError, SettingsError
-from bintally.learn import tune as tuning
 from bintally.learn.frozen import KeepSettings
 from bintally.learn.recipe import Recipe, read_recipe
 from bintally.learn.space import Dimension, Space
 from bintally.learn.study import TuneSettings, open_study
-from bintally.learn.tune import check_space, recipe_with, tune
+from bintally.learn.trial import Trainer
+from bintally.learn.trials import recipe_with
+from bintally.learn.tune import check_space, tune
 from bintally.progress import Silent
 
 SPACE = Space(
@@ -165,14 +166,14 @@ def test_a_space_that_does_not_fit_the_recipe(recipe: Recipe, dimension: Dimensi
 def test_trials_that_fail_are_answers_until_all_do(
     recipe: Recipe, split: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, numbers = tuning.Trainer.run, iter(range(100))
+    run, numbers = Trainer.run, iter(range(100))
 
     def sometimes(self: Any, recipe: Recipe, go_on: Any) -> Any:
         if next(numbers) % 2:
             raise RunError("the loss is inf")
         return run(self, recipe, go_on)
 
-    monkeypatch.setattr(tuning.Trainer, "run", sometimes)
+    monkeypatch.setattr(Trainer, "run", sometimes)
     found = tune(recipe, SPACE, split, tmp_path / "t", replace(QUICK, repeat=0, trials=4))
     assert found["states"]["fail"] == 2
     reasons = [row["reason"] for row in table(tmp_path / "t")]
@@ -181,7 +182,7 @@ def test_trials_that_fail_are_answers_until_all_do(
     def never(self: Any, recipe: Recipe, go_on: Any) -> Any:
         raise RunError("the loss is inf")
 
-    monkeypatch.setattr(tuning.Trainer, "run", never)
+    monkeypatch.setattr(Trainer, "run", never)
     with pytest.raises(RunError, match="the loss is inf"):
         tune(recipe, SPACE, split, tmp_path / "u", QUICK)
 
@@ -190,6 +191,7 @@ _PROGRAM = """
 import sys, time
 from pathlib import Path
 from bintally.learn import tune as tuning
+from bintally.learn.trial import Trainer
 from bintally.learn.recipe import read_recipe
 from bintally.learn.space import read_space
 from bintally.learn.study import TuneSettings
@@ -197,13 +199,13 @@ import torch
 torch.set_num_threads(1)
 if __name__ == "__main__":
     recipe, space, split, folder, workers, slow = sys.argv[1:]
-    run = tuning.Trainer.run
+    run = Trainer.run
     def slowly(self, recipe, go_on):
         def wait(epoch, figures):
             time.sleep(float(slow))
             return go_on(epoch, figures)
         return run(self, recipe, wait)
-    tuning.Trainer.run = slowly
+    Trainer.run = slowly
     wishes = TuneSettings(trials=6, repeat=1, top=1, workers=int(workers), min_epochs=1)
     tuning.tune(read_recipe(recipe, environ={}), read_space(Path(space)), Path(split), Path(folder), wishes)
 """
