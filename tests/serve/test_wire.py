@@ -40,7 +40,9 @@ def one_answer(sock: socket.socket) -> bytes:
     while b"\r\n\r\n" not in found:
         found += received(sock)
     head, _, body = found.partition(b"\r\n\r\n")
-    length = next(int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
+    length = next(
+        int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")
+    )
     while len(body) < length:
         body += received(sock)
     assert len(body) == length
