@@ -14,6 +14,7 @@ from bintally.errors import MissingExtraError
 
 try:
     import boto3
+    import boto3.exceptions
     import botocore.config
     from botocore import exceptions
 except ImportError as missing:
@@ -26,6 +27,11 @@ Notice = Callable[[str], None]
 
 def _unheard(_: str) -> None:
     """Nobody listens."""
+
+
+def _cause(error: Exception) -> Exception:
+    inner = error.__cause__ or error.__context__
+    return inner if isinstance(inner, exceptions.BotoCoreError | exceptions.ClientError) else error
 
 
 class Service:
@@ -99,6 +105,8 @@ class Service:
         """
         try:
             yield
+        except boto3.exceptions.Boto3Error as error:  # of a transfer; what it was is the cause
+            raise told(_cause(error), operation) from error
         except (exceptions.BotoCoreError, exceptions.ClientError) as error:
             raise told(error, operation) from error
 

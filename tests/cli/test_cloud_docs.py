@@ -97,7 +97,7 @@ def test_the_settings_and_further_fields_are_such_as_the_service_takes() -> None
 def commands() -> list[list[str]]:
     text = "\n".join(blocks("")).replace("\\\n", " ")
     lines = [line.partition("#")[0].split() for line in text.splitlines() if line.startswith("bintally ")]
-    examples = re.findall(r"Example: (bintally cloud .*)", "".join(str(one.help) for one in verbs().values()))
+    examples = re.findall(r"Example: (bintally cloud .*)", "\n".join(str(one.help) for one in verbs().values()))
     return lines + [line.split() for line in examples]
 
 

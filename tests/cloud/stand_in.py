@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-ADDRESSES = ("SAGEMAKER", "SAGEMAKER_RUNTIME", "LOGS", "APPLICATION_AUTO_SCALING", "S3", "STS")
+ADDRESSES = ("SAGEMAKER", "SAGEMAKER_RUNTIME", "CLOUDWATCH_LOGS", "APPLICATION_AUTO_SCALING", "S3", "STS")
 
 
 class Refusal:
