@@ -36,7 +36,7 @@ class ServeSettings:
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     threads: Annotated[int, Field(ge=0, le=256)] = 0
-    batch: Annotated[int, Field(ge=1, le=64)] = 4
+    batch: Annotated[int, Field(ge=1, le=64)] = 8
     queue: Annotated[int, Field(ge=1)] = 64
     retry_after_s: Annotated[int, Field(ge=1)] = 1
     max_body_mb: Positive = 6.0

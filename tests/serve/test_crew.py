@@ -34,6 +34,32 @@ def test_every_photo_gets_its_own_answer_in_batches_too() -> None:
         assert one.answer.count == count_of(grey)
 
 
+def test_clients_answered_together_are_counted_together_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bintally.serve.crew._LINGER_SHARE", 100.0)  # however busy the machine
+    monkeypatch.setattr("bintally.serve.crew._LINGER_S", 5.0)
+    sizes: list[int] = []
+
+    class Noted(StandIn):
+        def logits(self, squares: Any) -> Any:
+            sizes.append(len(squares))
+            return super().logits(squares)
+
+    async def run() -> None:
+        crew = Crew(Noted("one", 5), threads=2, on_done=lambda _: None)
+
+        async def client() -> None:
+            for _ in range(6):
+                await crew.submit(photo())
+
+        await asyncio.gather(*(client() for _ in range(8)))
+        crew.stop()
+
+    asyncio.run(run())
+    assert sum(sizes) == 48
+    assert max(sizes) <= 4  # half of what there is: the other thread has its share
+    assert sizes.count(4) >= 8  # of 12 at best: the first ones start before all have come
+
+
 def test_an_unreadable_photo_spoils_no_batch() -> None:
     found, _ = count_all(StandIn("one", 5), [photo(), b"junk", photo(), b"", photo()], threads=1)
     kinds = [isinstance(one, Counted) and isinstance(one.answer, Unreadable) for one in found]
