@@ -82,8 +82,8 @@ def test_a_loader_that_sleeps_is_waited_for(
     found = profile(make_manifest(num=60), tiny(workers=1, batch_size=4), tmp_path / "out", how)
     assert found["source"] == "disk"
     assert found["phases"]["waiting"]["share"] > 0.4
-    assert found["decode"]["ms_each"] > 60
-    assert found["loader"]["photos_per_second"] < 20
+    assert found["decode"]["ms_each"] > 20
+    assert found["loader"]["photos_per_second"] < 60
     assert found["rules"]["Dataloader"]["RuleTriggered"] == 1
     wheres = [one["where"] for one in found["rules"]["Dataloader"]["Details"]["findings"]]
     assert "waiting for data" in wheres
