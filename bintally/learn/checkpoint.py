@@ -94,9 +94,20 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def restore(optimizer: Optimizer, state: Mapping[int, Mapping[str, Any]]) -> None:
-    """Puts a checkpoint's optimizer state into an optimizer over the same parameters in the same order."""
+    """Puts a checkpoint's optimizer state into an optimizer over the same parameters in the same order.
+
+    Each tensor gets its parameter's order in memory, which files do not keep: fused optimizers go through both as they lie.
+    """
+    parameters = [one for group in optimizer.param_groups for one in group["params"]]
+
+    def laid_out(value: Any, like: Tensor) -> Any:
+        if not isinstance(value, Tensor) or value.shape != like.shape:
+            return value
+        return torch.empty_like(like, dtype=value.dtype).copy_(value)
+
+    moved = {index: {key: laid_out(v, parameters[index]) for key, v in one.items()} for index, one in state.items()}
     groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": {index: dict(one) for index, one in state.items()}, "param_groups": groups})
+    optimizer.load_state_dict({"state": moved, "param_groups": groups})
 
 
 def same_bits(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:

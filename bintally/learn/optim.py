@@ -24,7 +24,8 @@ def make_optimizer(model: CountModel, settings: TrainSettings) -> torch.optim.Op
                 groups.append({"params": parameters, "lr": rate, "peak_lr": rate, "weight_decay": decay})
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, momentum=0.9)
-    return (torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam)(groups)
+    # Fused: one pass over the weights and not ten. It asks that state and weights lie in memory alike: see `restore`.
+    return (torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam)(groups, fused=True)
 
 
 def _modules_and_rates(model: CountModel, settings: TrainSettings) -> list[tuple[Sequence[nn.Module], float]]:

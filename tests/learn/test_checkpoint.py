@@ -11,6 +11,7 @@ from bintally.learn.checkpoint import load_checkpoint, restore, same_bits, save_
 KINDS = {
     "adam": lambda p: torch.optim.Adam(p, lr=0.1),
     "adamw": lambda p: torch.optim.AdamW(p, lr=0.1),
+    "fused adamw": lambda p: torch.optim.AdamW(p, lr=0.1, fused=True),
     "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
     "plain sgd": lambda p: torch.optim.SGD(p, lr=0.1),
 }
