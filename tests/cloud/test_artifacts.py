@@ -91,7 +91,7 @@ def test_a_job_may_have_left_only_a_part(bucket: Service, tmp_path: Path) -> Non
     assert take_output(bucket, STATE, tmp_path / "run") == [tmp_path / "run" / "output"]
 
 
-@pytest.mark.parametrize("body", [archive({"../evil": b"x"}), b"no archive at all"])
+@pytest.mark.parametrize("body", [archive({"../evil": b"x"}), b"no archive at all"], ids=["climbs-out", "no-archive"])
 def test_an_archive_cannot_leave_its_folder(bucket: Service, tmp_path: Path, body: bytes) -> None:
     bucket.client("s3").put_object(Bucket="the-bucket", Key="out/job/output/model.tar.gz", Body=body)
     with pytest.raises(CloudError, match="no archive that can be unpacked"):
