@@ -109,6 +109,9 @@ def compare(
     first: Annotated[Path, typer.Argument(help="A run that `bintally evaluate` has scored.", show_default=False)],
     second: Annotated[Path, typer.Argument(help="Another one, scored on the same photos.", show_default=False)],
     part: Annotated[str | None, typer.Option(help="Whose photos: test (the default), validation …")] = None,
+    up_to: Annotated[
+        int | None, typer.Option(help="Only photos with at most so many items, and both are told so.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="A setting, as in --set compare.resamples=5000.")
@@ -118,6 +121,8 @@ def compare(
 
     Where an interval leaves out 0, the runs differ by more than the luck of which photos were scored.
 
+    A counter of all bins is held against one of 0-5 by --up-to 5.
+
     Example: bintally compare runs/tuned runs/seed
     """
     from bintally.learn.compare import CompareSettings
@@ -126,7 +131,7 @@ def compare(
 
     tables = parse_assignments(assignments or [])
     check_tables(tables, {"compare": CompareSettings}, "--set")
-    settings = fill(CompareSettings, "compare", flags={**tables.get("compare", {}), "part": part})
+    settings = fill(CompareSettings, "compare", flags={**tables.get("compare", {}), "part": part, "up_to": up_to})
     found = compare_runs(first, second, settings)
     if as_json:
         console.out_json(found)
@@ -137,7 +142,8 @@ def compare(
         values = [f"{one[key]:.4f}" for key in ("first", "second")]
         between = f"{one['low']:+.4f} to {one['high']:+.4f}"
         rows.append([NAMES[name], *values, f"{one['difference']:+.4f}", between, better])
-    title = f"{found['num_photos']:,} {found['part']} photos in {found['num_groups']:,} groups"
+    few = "" if found["up_to"] is None else f" of at most {found['up_to']} items"
+    title = f"{found['num_photos']:,} {found['part']} photos{few} in {found['num_groups']:,} groups"
     columns = ["", first.name, second.name, "difference", f"{found['level']:.0%} interval", "better"]
     console.out_table(title, columns, rows)
 

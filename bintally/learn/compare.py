@@ -11,7 +11,6 @@ from pydantic import Field
 
 from bintally import resampling, scores
 from bintally.card import read_card
-from bintally.data.manifest import Part
 from bintally.errors import RunError
 from bintally.learn.evaluate import PREDICTIONS_FILE, evaluation_folder
 
@@ -33,12 +32,15 @@ class CompareSettings:
 
     Attributes:
         part: whose photos.
+        up_to: only photos with at most so many items, and both runs are told that there are no more: what they say is
+            renormalised to 0..`up_to`. So a counter of all bins is held against one of 0-5. None takes all as they are.
         resamples: draws of groups.
         level: share of the draws between an interval's ends.
         seed: of the draws.
     """
 
     part: Literal["train", "validation", "calibration", "test"] = "test"
+    up_to: Annotated[int, Field(ge=1)] | None = None
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
     seed: Annotated[int, Field(ge=0)] = 0
@@ -49,21 +51,21 @@ def compare(first: Path, second: Path, settings: CompareSettings) -> dict[str, A
 
     Args:
         first: a run (or exported model) that `bintally evaluate` has scored.
-        second: another one, scored on the same photos.
+        second: another one, scored on the same photos (up to `settings.up_to`).
         settings: how.
 
     Returns:
-        The runs, how many photos and groups, and for each of `FIGURES` both values, the difference (first less
-        second) with the ends of its interval, and which is "better": "first", "second" or "within noise".
+        The runs, the part, `up_to`, how many photos and groups, and for each of `FIGURES` both values, the difference
+        (first less second) with the ends of its interval, and which is "better": "first", "second" or "within noise".
 
     Raises:
         RunError: a run has no predictions, or the two were not scored on the same photos and labels.
     """
-    one, two = _read(first, settings.part), _read(second, settings.part)
+    one, two = _read(first, settings), _read(second, settings)
     _same_photos(first, second, one, two)
     order = sorted(one)
     groups = [_group(one[photo], photo) for photo in order]
-    said = (_predictions(first, one, order), _predictions(second, two, order))
+    said = tuple(_predictions(run, rows, order, settings) for run, rows in ((first, one), (second, two)))
     differences = resampling.bootstrap_difference(
         said[0], said[1], groups, resamples=settings.resamples, level=settings.level, seed=settings.seed
     )
@@ -72,6 +74,7 @@ def compare(first: Path, second: Path, settings: CompareSettings) -> dict[str, A
         "first": str(first),
         "second": str(second),
         "part": settings.part,
+        "up_to": settings.up_to,
         "num_photos": len(order),
         "num_groups": len(set(groups)),
         "level": settings.level,
@@ -95,7 +98,8 @@ def _better(difference: resampling.Interval, wish: Literal["higher", "lower"]) -
     return "first" if (difference.value > 0) == (wish == "higher") else "second"
 
 
-def _read(folder: Path, part: Part) -> dict[str, dict[str, Any]]:
+def _read(folder: Path, settings: CompareSettings) -> dict[str, dict[str, Any]]:
+    part, up_to = settings.part, settings.up_to
     path = evaluation_folder(folder, part) / PREDICTIONS_FILE
     try:
         table = pq.read_table(path, columns=["photo_id", "part", "group", "label", "probabilities"])
@@ -108,6 +112,10 @@ def _read(folder: Path, part: Part) -> dict[str, dict[str, Any]]:
     rows = {row["photo_id"]: row for row in table.to_pylist() if row["part"] == part}
     if not rows:
         raise RunError(f"{folder} has no predictions for {part}: run `bintally evaluate {folder} --part {part}`")
+    if up_to is not None:
+        rows = {photo: row for photo, row in rows.items() if row["label"] <= up_to}
+        if not rows:
+            raise RunError(f"{folder} was scored on no {part} photo with at most {up_to} items: raise compare.up_to")
     return rows
 
 
@@ -115,7 +123,7 @@ def _same_photos(first: Path, second: Path, one: dict[str, Any], two: dict[str, 
     if one.keys() != two.keys():
         raise RunError(
             f"{first} and {second} were not scored on the same photos: {len(one.keys() - two.keys()):,} are only in "
-            f"the first, {len(two.keys() - one.keys()):,} only in the second; evaluate both with the same --manifest"
+            f"the first, {len(two.keys() - one.keys()):,} only in the second; evaluate both with the same --manifest, or compare --up-to the lower of their ranges"
         )
     changed = [photo for photo in one if one[photo]["label"] != two[photo]["label"]]
     if changed:
@@ -129,10 +137,18 @@ def _group(row: dict[str, Any], photo_id: str) -> str:
     return row["group"] if row["group"] is not None else f"photo {photo_id}"
 
 
-def _predictions(folder: Path, rows: dict[str, Any], order: list[str]) -> scores.Predictions:
+def _predictions(
+    folder: Path, rows: dict[str, Any], order: list[str], settings: CompareSettings
+) -> scores.Predictions:
     card = read_card(folder, check_files=False)
-    return scores.Predictions(
+    as_said = scores.Predictions(
         probabilities=np.array([rows[photo]["probabilities"] for photo in order]),
         true_counts=np.array([rows[photo]["label"] for photo in order]),
         open_mean=max(card.open_mean or 0.0, float(card.counts.highest)) if card.counts.open_ended else None,
     )
+    if settings.up_to is None:
+        return as_said
+    try:
+        return as_said.up_to(settings.up_to)
+    except ValueError as error:
+        raise RunError(f"{folder}: {error}: lower compare.up_to") from error

@@ -21,15 +21,24 @@ MakeRun = Callable[..., Path]
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
-    def make(name: str, *, skill: float, seed: int = 0, part: str = "test", lowest: int = 0, photos: int = N) -> Path:
-        counts = CountRange(lowest=lowest, highest=5)
+    def make(
+        name: str,
+        *,
+        skill: float,
+        seed: int = 0,
+        part: str = "test",
+        lowest: int = 0,
+        highest: int = 5,
+        photos: int = N,
+    ) -> Path:
+        counts = CountRange(lowest=lowest, highest=highest, open_ended=highest > 5)
         run = tmp_path / name
         (run / "evaluation").mkdir(parents=True)
         write_card(run, ModelCard(architecture="tiny", pixels=PixelSpec(), counts=counts))
-        labels = np.random.default_rng(9).integers(1, 6, N)[:photos]
+        labels = np.random.default_rng(9).integers(1, highest + 1, N)[:photos]
         logits = np.random.default_rng(seed).normal(size=(N, counts.num_classes))[:photos]
         logits[np.arange(photos), labels - lowest] += skill
-        said = scores.predictions_of(logits, labels, counts)
+        said = scores.predictions_of(logits, labels, counts, open_mean=highest + 2.0 if highest > 5 else None)
         rows = [
             {
                 "photo_id": str(n),
@@ -75,6 +84,36 @@ def test_the_same_run_does_not_differ(make_run: MakeRun) -> None:
 def test_ranges_may_differ_as_long_as_the_photos_do_not(make_run: MakeRun) -> None:
     one, two = make_run("a", skill=2.0), make_run("b", skill=2.0, lowest=1)
     assert compare(one, two, CompareSettings(resamples=100))["num_photos"] == N
+
+
+def test_a_counter_of_all_bins_is_told_that_there_are_no_more_than_five(make_run: MakeRun, tmp_path: Path) -> None:
+    wide, told = make_run("wide", skill=1.0, highest=8), tmp_path / "told"
+    # The same counter, cut to 0-5 beforehand.
+    rows = [
+        row for row in pq.read_table(wide / "evaluation" / "predictions.parquet").to_pylist() if row["label"] <= 5
+    ]
+    for row in rows:
+        kept = np.array(row["probabilities"][:6])
+        row["probabilities"] = (kept / kept.sum()).tolist()
+    (told / "evaluation").mkdir(parents=True)
+    write_card(told, ModelCard(architecture="tiny", pixels=PixelSpec(), counts=CountRange(lowest=0, highest=5)))
+    pq.write_table(pa.Table.from_pylist(rows), told / "evaluation" / "predictions.parquet")
+
+    found = compare(wide, told, CompareSettings(resamples=100, up_to=5))
+    assert (found["num_photos"], found["up_to"]) == (len(rows), 5)
+    assert {one["difference"] for one in found["figures"].values()} == {0}
+    with pytest.raises(RunError, match="not scored on the same photos"):
+        compare(wide, told, CompareSettings(resamples=100))
+    with pytest.raises(RunError, match=r"wide: an open class from 8 .* lower compare\.up_to"):
+        compare(wide, wide, CompareSettings(resamples=100, up_to=8))
+
+
+def test_no_photo_with_so_few_items(make_run: MakeRun) -> None:
+    run = make_run("a", skill=1.0)
+    path = run / "evaluation" / "predictions.parquet"
+    pq.write_table(pa.Table.from_pylist([r for r in pq.read_table(path).to_pylist() if r["label"] > 2]), path)
+    with pytest.raises(RunError, match="no test photo with at most 2 items"):
+        compare(run, run, CompareSettings(up_to=2))
 
 
 def test_other_photos_are_an_error(make_run: MakeRun) -> None:
