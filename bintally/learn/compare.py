@@ -123,7 +123,8 @@ def _same_photos(first: Path, second: Path, one: dict[str, Any], two: dict[str, 
     if one.keys() != two.keys():
         raise RunError(
             f"{first} and {second} were not scored on the same photos: {len(one.keys() - two.keys()):,} are only in "
-            f"the first, {len(two.keys() - one.keys()):,} only in the second; evaluate both with the same --manifest, or compare --up-to the lower of their ranges"
+            f"the first, {len(two.keys() - one.keys()):,} only in the second; evaluate both with the same --manifest, "
+            f"or compare --up-to the lower of their ranges"
         )
     changed = [photo for photo in one if one[photo]["label"] != two[photo]["label"]]
     if changed:
