@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import Field
 
+from bintally.data.leaving import wait_at_exit
 from bintally.errors import (
     AccessDeniedError,
     BintallyError,
@@ -32,6 +33,8 @@ try:
     from obstore.store import HTTPStore, LocalStore, MemoryStore, S3Store
 except ImportError as missing:
     raise MissingExtraError("obstore", "data") from missing
+
+wait_at_exit()
 
 T = TypeVar("T")
 
