@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bintally.cli import console
-from bintally.errors import FollowStoppedError, UsageError
+from bintally.errors import CloudError, FollowStoppedError, UsageError
 
 if TYPE_CHECKING:
     from bintally.cloud.cost import Reckoning
@@ -219,13 +219,19 @@ def started(wired: Wired, kind: "Kind", name: str) -> None:
 
 @contextlib.contextmanager
 def making(wired: Wired, kind: "Kind", name: str) -> Iterator[None]:
-    """While a request is on its way: what Ctrl-C leaves unknown is said."""
+    """While a request is on its way: what Ctrl-C, or an answer that never came, leaves unknown is said."""
     try:
         yield
     except KeyboardInterrupt:
         raise FollowStoppedError(
             f"stopped while {kind.name} {name} was being made: whether it was, says {wired.hint(f'status {name}')}"
         ) from None
+    except CloudError as error:
+        if wired.service.reachable(error):
+            raise
+        raise type(error)(
+            f"{error}; whether {kind.name} {name} was made all the same, says {wired.hint(f'status {name}')}"
+        ) from error
 
 
 def tell_started(kind: "Kind", name: str, *, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from bintally.cloud.jobs import ENDPOINT, Kind, State, Step, read_state
 from bintally.cloud.logs import Tail
 from bintally.cloud.options import CloudSettings
 from bintally.cloud.service import Notice, Service
-from bintally.errors import BintallyError, CloudError
+from bintally.errors import BintallyError, CloudError, CloudLimitError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,8 @@ def follow(
 ) -> State:
     """Tells each change of a job's state until it is over, and gives the last state.
 
-    An outage of the network is waited out, for `settings.patience_s`; the job itself goes on wherever it is.
+    An outage of the network, and a service that asks to slow down, are waited out, for `settings.patience_s`; the job
+    itself goes on wherever it is, and an error that ends the following says so.
 
     Args:
         service: where it runs.
@@ -55,12 +56,14 @@ def follow(
             if tail and logs:
                 tail.show(logs)
         except BintallyError as error:
-            if not _outage(service, error):
+            if not isinstance(error, CloudError):
                 raise
             lost_since = clock.now() if lost_since is None else lost_since
-            if clock.now() - lost_since >= settings.patience_s:
-                raise CloudError(
-                    f"{error}; the {kind.name} {name} goes on by itself: bintally cloud status {name} --follow"
+            if not _passes(service, error) or clock.now() - lost_since >= settings.patience_s:
+                end = f"stop {name}" if kind.stop else f"destroy {name}"
+                raise type(error)(
+                    f"{error}; the {kind.name} {name} goes on by itself: bintally cloud status {name} --follow; "
+                    f"end it: bintally cloud {end}"
                 ) from error
             notice(f"{error}; trying again")
             clock.sleep(settings.poll_s)
@@ -79,8 +82,9 @@ def follow(
         clock.sleep(settings.poll_s)
 
 
-def _outage(service: Service, error: BintallyError) -> bool:
-    return isinstance(error, CloudError) and not service.reachable(error)
+def _passes(service: Service, error: CloudError) -> bool:
+    """Whether the same question may be answered later: there was no answer, or it was "not so fast"."""
+    return isinstance(error, CloudLimitError) or not service.reachable(error)
 
 
 class _Teller:

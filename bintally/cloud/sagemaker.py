@@ -144,8 +144,9 @@ def deploy(
         try:
             service.create(operation, request)
         except (BintallyError, KeyboardInterrupt) as error:
-            # An interrupt may come after the service has taken the request: what it would have made is undone too.
-            if isinstance(error, KeyboardInterrupt):
+            # The service may have taken the request before an interrupt, or before its answer was lost: what it would
+            # have made is undone too.
+            if isinstance(error, KeyboardInterrupt) or not service.reachable(error):
                 made += _made(operation, request)
             left = undo(service, made, settings, notice, clock=clock)
             if isinstance(error, BintallyError):
@@ -153,7 +154,10 @@ def deploy(
             raise FollowStoppedError(f"stopped before the endpoint was made; {left}") from None
         made += _made(operation, request)
     if not wait:
-        state = read_state(service, ENDPOINT, wish.endpoint)
+        try:
+            state = read_state(service, ENDPOINT, wish.endpoint)
+        except CloudError as error:
+            raise type(error)(f"{error}; the endpoint {wish.endpoint} is being made all the same") from error
         if state is None:
             raise CloudError(
                 f"endpoint {wish.endpoint} was made, and the service does not know it: look again in a while"
@@ -199,14 +203,15 @@ def making_batch(service: Service, plan: Plan, settings: CloudSettings, notice: 
     """Makes the model of a batch, then the batch; without the batch the model is removed again.
 
     Raises:
-        CloudError: and its kinds: a step was refused; the message says what has become of the model.
+        CloudError: and its kinds: a step was refused; the message says what has become of the model. It stays when
+            there was no answer.
     """
     made: list[Thing] = []
     for operation, request in plan:
         try:
             service.create(operation, request)
         except (BintallyError, KeyboardInterrupt) as error:
-            if isinstance(error, KeyboardInterrupt):
+            if isinstance(error, KeyboardInterrupt) or not service.reachable(error):
                 raise  # the batch may have begun, and needs its model
             raise type(error)(f"{error}; {undo(service, made, settings, notice)}") from error
         made += _made(operation, request)

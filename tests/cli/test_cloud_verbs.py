@@ -18,6 +18,7 @@ from bintally.cli.app import app
 from bintally.cloud.local.shared import Programs
 from bintally.cloud.service import Service
 from bintally.errors import (
+    BintallyError,
     CloudAccessError,
     CloudError,
     CloudLimitError,
@@ -251,6 +252,84 @@ def test_refusals_are_clear_and_leave_nothing_running(
     finally:
         rehearse(cloud)
     assert [one for one in told("status", "--project", project) if one["runs"]] == []
+
+
+def test_a_job_that_cannot_be_followed_is_not_forgotten(cloud: Cloud, project: str) -> None:
+    rehearse(cloud, "DescribeTrainingJob=AccessDeniedException:1")
+    job = unique("lost")
+    with pytest.raises(CloudAccessError, match=f"the training {job} goes on.*bintally cloud stop {job}"):
+        call("train", DATA, "--project", project, "--name", job, "--hyperparameter", "seconds=300")
+    assert told("stop", job)["status"] == "Stopped"
+    rehearse(cloud, "CreateTrainingJob=InternalFailure:3")
+    with pytest.raises(CloudError, match=f"whether training {job}-2 was made all the same, says .*status {job}-2"):
+        call("train", DATA, "--project", project, "--name", f"{job}-2")
+
+
+DENIED, THROTTLED, EXPIRED = "AccessDeniedException:1", "ThrottlingException:9", "ExpiredTokenException:1"
+SAID = {
+    DENIED: "may not do sagemaker:{0}|not authorized to perform: sagemaker:{0}",
+    THROTTLED: r"{0}: the service asked to slow down 2 times|Rate exceeded \(2 attempts\)",
+    EXPIRED: "security token .* is expired",
+}
+MODEL = "s3://bintally/m/model.tar.gz"
+
+
+@pytest.mark.parametrize(
+    ("code", "operation", "words"),
+    [
+        (DENIED, "CreateHyperParameterTuningJob", f"tune {DATA}"),
+        (THROTTLED, "CreateHyperParameterTuningJob", f"tune {DATA}"),
+        (DENIED, "DescribeHyperParameterTuningJob", f"tune {DATA}"),
+        (THROTTLED, "CreateModel", f"deploy {MODEL}"),
+        (DENIED, "CreateEndpointConfig", f"deploy {MODEL}"),
+        (THROTTLED, "CreateEndpoint", f"deploy {MODEL}"),
+        (DENIED, "CreateTransformJob", f"batch {MODEL} {DATA}"),
+        (THROTTLED, "CreateTransformJob", f"batch {MODEL} {DATA}"),
+        (DENIED, "InvokeEndpoint", "predict nobody PHOTO"),
+        (THROTTLED, "InvokeEndpoint", "predict nobody PHOTO --set predict.attempts=2"),
+        (EXPIRED, "InvokeEndpoint", "predict nobody PHOTO"),
+        (DENIED, "DescribeTrainingJob", "status nobody"),
+        (DENIED, "ListTrainingJobs", "status"),
+        (THROTTLED, "DescribeTrainingJob", "logs nobody"),
+        (DENIED, "DescribeTrainingJob", "download nobody --to x"),
+        (THROTTLED, "DescribeTrainingJob", "stop nobody"),
+        (DENIED, "ListEndpoints", "cost --running"),
+        (DENIED, "ListModels", "destroy --yes"),
+    ],
+    ids=lambda text: text.partition(":")[0].partition(" s3")[0].removesuffix("Exception"),
+)
+def test_every_verb_has_a_line_for_a_refusal(
+    cloud: Cloud,
+    project: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    code: str,
+    operation: str,
+    words: str,
+) -> None:
+    monkeypatch.setenv("BINTALLY_CLOUD_ATTEMPTS", "2")
+    cloud.put("m/model.tar.gz")
+    draw_bin(tmp_path / "bin.jpg", 1, seed=1)
+    (tmp_path / "space.toml").write_text("[train]\nhead_lr = { low = 1e-4, high = 1e-1, log = true }\n")
+    given = [str(tmp_path / "bin.jpg") if word == "PHOTO" else word for word in words.split()]
+    if given[0] == "tune":
+        given += ["--space", str(tmp_path / "space.toml"), "--objective", "validation:accuracy"]
+        given += ["--jobs", "1", "--parallel", "1"]
+    if given[0] != "predict":
+        given += ["--project", project]
+    rehearse(cloud, f"{operation}={code}")
+    try:
+        with pytest.raises(BintallyError, match=SAID[code].format(operation)) as caught:
+            call(*given)
+    finally:
+        rehearse(cloud)
+    assert "\n" not in str(caught.value)
+    if given[0] in {"tune", "deploy", "batch"}:
+        named = tuple(
+            re.findall(r"the tuning (\S+) goes on by itself", str(caught.value))
+        )  # its trainings begin so, too
+        left = [one for one in told("status", "--project", project) if one["runs"] or one["sort"] != "training"]
+        assert [one["name"] for one in left if not one["name"].startswith(named)] == []
 
 
 def test_a_quota_of_nought(project: str) -> None:

@@ -7,7 +7,7 @@ from bintally.cloud.follow import Clock, elapsed, follow, step_line
 from bintally.cloud.jobs import ENDPOINT, TRAINING, TUNING, Step
 from bintally.cloud.options import CloudSettings
 from bintally.cloud.service import Service
-from bintally.errors import CloudAccessError, CloudError
+from bintally.errors import CloudAccessError, CloudError, CloudLimitError
 from tests.cloud.stand_in import Refusal, StandIn
 
 START = 1_000_000.0
@@ -100,8 +100,27 @@ def test_but_not_for_ever_and_the_job_goes_on(
 
 def test_a_refusal_ends_it(stand_in: StandIn, service: Service, settings: CloudSettings, clock: Clock) -> None:
     stand_in.answers["DescribeTrainingJob"] = [training("Starting"), Refusal("ExpiredTokenException", "", 403)]
-    with pytest.raises(CloudAccessError, match="expired"):
+    with pytest.raises(
+        CloudAccessError, match=r"expired.*; the training job goes on.*end it: bintally cloud stop job"
+    ):
         follow(service, TRAINING, "job", settings, lambda _: None, clock=clock)
+    stand_in.answers["DescribeEndpoint"] = [Refusal("AccessDeniedException", "", 400)]
+    with pytest.raises(CloudAccessError, match=r"the endpoint e goes on.*end it: bintally cloud destroy e"):
+        follow(service, ENDPOINT, "e", settings, lambda _: None, clock=clock)
+
+
+def test_a_busy_service_is_waited_for(
+    stand_in: StandIn, service: Service, settings: CloudSettings, clock: Clock
+) -> None:
+    busy = Refusal("ThrottlingException", "Rate exceeded")
+    end = training("Completed", status="Completed")
+    stand_in.answers["DescribeTrainingJob"] = [training("Starting"), busy, busy, end]
+    heard: list[str] = []
+    assert follow(service, TRAINING, "job", settings, heard.append, clock=clock).well
+    assert any("asked to slow down 2 times" in line for line in heard)
+    stand_in.answers["DescribeTrainingJob"] = [busy]
+    with pytest.raises(CloudLimitError, match=r"slow down.*the training job goes on by itself"):
+        follow(service, TRAINING, "job", replace(settings, patience_s=0), lambda _: None, clock=clock)
 
 
 def test_what_is_not_there(stand_in: StandIn, service: Service, settings: CloudSettings, clock: Clock) -> None:

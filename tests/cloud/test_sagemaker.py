@@ -4,7 +4,7 @@ import pytest
 
 from bintally.cloud.follow import Clock
 from bintally.cloud.options import CloudSettings
-from bintally.cloud.requests import HostingWish, hosting_requests
+from bintally.cloud.requests import HostingWish, batch_request, hosting_requests, model_request
 from bintally.cloud.sagemaker import (
     as_update,
     complete,
@@ -23,6 +23,7 @@ from tests.cloud.stand_in import Refusal, StandIn
 
 WISH = HostingWish(endpoint="e", model="m", config="c", model_uri="s3://the-bucket/model.tar.gz")
 MISSING = Refusal("ValidationException", "Could not find it")
+BROKEN = Refusal("ServiceUnavailable", "", 503)
 OURS = {"Tags": [{"Key": "bintally:project", "Value": "bintally"}]}
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:x/y"
 
@@ -132,6 +133,16 @@ def test_an_interrupt_before_the_endpoint_undoes(
     assert "CreateEndpoint" not in stand_in.names()
 
 
+def test_an_answer_that_never_came_may_have_made_the_endpoint(
+    stand_in: StandIn, service: Service, settings: CloudSettings, clock: Clock
+) -> None:
+    stand_in.answers["CreateEndpoint"] = [BROKEN]
+    stand_in.answers["DescribeEndpoint"] = [endpoint("InService"), endpoint("InService"), MISSING]
+    with pytest.raises(CloudError, match="removed again: endpoint e, configuration c, model m"):
+        deploy(service, hosting_requests(WISH, settings), WISH, settings, lambda _: None, clock=clock)
+    assert stand_in.of("DeleteEndpoint") == [{"EndpointName": "e"}]
+
+
 def existing(stand_in: StandIn) -> None:
     stand_in.answers["DescribeEndpoint"] = [endpoint("InService", "old-c")]
     variant = {"VariantName": "AllTraffic", "ModelName": "old-m"}
@@ -189,6 +200,9 @@ def test_not_waiting(stand_in: StandIn, service: Service, settings: CloudSetting
     stand_in.answers["DescribeEndpoint"] = [endpoint("Creating")]
     plan = hosting_requests(WISH, settings)
     assert deploy(service, plan, WISH, settings, lambda _: None, wait=False, clock=clock).status == "Creating"
+    stand_in.answers["DescribeEndpoint"] = [Refusal("AccessDeniedException", "no")]
+    with pytest.raises(CloudAccessError, match="the endpoint e is being made all the same"):
+        deploy(service, plan, WISH, settings, lambda _: None, wait=False, clock=clock)
 
 
 def test_a_batch_without_its_job_leaves_no_model(
@@ -201,6 +215,21 @@ def test_a_batch_without_its_job_leaves_no_model(
         making_batch(service, plan, settings, lambda _: None)
     unmake_model(service, "m", settings, lambda _: None)
     assert stand_in.of("DeleteModel") == [{"ModelName": "m"}] * 2
+
+
+def test_a_batch_that_may_have_begun_keeps_its_model(
+    stand_in: StandIn, service: Service, settings: CloudSettings
+) -> None:
+    plan = [
+        ("CreateModel", model_request("m", "s3://the-bucket/model.tar.gz", settings)),
+        ("CreateTransformJob", batch_request("m", "m", "s3://the-bucket/in", "s3://the-bucket/out", settings)),
+    ]
+    stand_in.answers["CreateTransformJob"] = [Refusal("ResourceLimitExceeded", "limit"), BROKEN]
+    with pytest.raises(CloudLimitError, match="removed again: model m"):
+        making_batch(service, plan, settings, lambda _: None)
+    with pytest.raises(CloudError, match="the service failed 2 times"):
+        making_batch(service, plan, settings, lambda _: None)
+    assert len(stand_in.of("DeleteModel")) == 1
 
 
 def test_the_model_of_a_job(stand_in: StandIn, service: Service) -> None:
