@@ -191,7 +191,7 @@ def _duplicates(rows: Sequence[Row]) -> dict[str, Any]:
     for row in rows:
         same[row.photo.sha256].append(row.photo.photo_id)
     exact = [ids for ids in same.values() if len(ids) > 1]
-    near = sorted(_near(rows), key=lambda found: found[0])
+    near = sorted(near_pairs(rows), key=lambda found: found[0])
     listed: list[dict[str, Any]] = [
         {
             "bits": bits,
@@ -215,8 +215,11 @@ def _duplicates(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _near(rows: Sequence[Row]) -> list[tuple[int, int, int]]:
-    # Pairs of one file are listed as exact duplicates, not here.
+def near_pairs(rows: Sequence[Row]) -> list[tuple[int, int, int]]:
+    """Pairs of nearly identical photos: bits that differ, and the places of the two rows.
+
+    Two photos of the same bytes are exact duplicates and no pair here.
+    """
     words = look_words([row.look for row in rows])
     reach = len(rows) if len(rows) <= SEARCH_ALL else 3
     found = []
