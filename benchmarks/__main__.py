@@ -1,8 +1,12 @@
-"""`python -m benchmarks [name…]`: runs the named benchmarks, or all, and fails when a promise is not kept."""
+"""`python -m benchmarks [name…]`: runs the named benchmarks, or all, and fails when a promise is not kept.
+
+One that cannot run, or breaks, is told and counts as not kept; those after it run all the same.
+"""
 
 import importlib
 import pkgutil
 import sys
+import traceback
 
 import benchmarks
 
@@ -20,7 +24,17 @@ def main(words: list[str]) -> int:
             return 2
     held = True
     for name in words or names():
-        table = importlib.import_module(f"benchmarks.{name}").main()
+        try:
+            table = importlib.import_module(f"benchmarks.{name}").main()
+        except SystemExit as error:  # what it needs is not there
+            print(f"{name}: {error}\n", file=sys.stderr)
+            held = False
+            continue
+        except Exception:  # noqa: BLE001 - hours of others must not be lost with it
+            traceback.print_exc()
+            print(f"{name}: broke\n", file=sys.stderr)
+            held = False
+            continue
         print(table, end="\n\n", flush=True)
         held &= table.is_held
     return 0 if held else 1

@@ -18,10 +18,16 @@ from typing import cast
 
 import uvloop
 
+PATIENCE_S = 60.0
+"""How long answers are waited for after the last request that came at its time; later ones are none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One request: when it was due (seconds since the start), its status (0: none came), its time in seconds."""
+    """One request: when it was due (seconds since the start), its status (0: none came), its time in seconds.
+
+    The time runs from sending it, or from connecting where no open connection was free.
+    """
 
     due: float
     status: int
@@ -38,10 +44,12 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
 
-    def send(self, request: bytes, due: float) -> None:
-        assert self.transport is not None
-        self.due, self.began = due, time.perf_counter()
+    def send(self, request: bytes, due: float, began: float) -> None:
+        self.due, self.began = due, began
         self.status, self.left, self.head = 0, -1, b""
+        if self.transport is None:  # lost between connecting and sending
+            self.done()
+            return
         self.transport.write(request)
 
     def data_received(self, data: bytes) -> None:
@@ -92,7 +100,8 @@ class _Lane:
     async def connect(self) -> _Connection:
         self.opened += 1
         _, made = await asyncio.get_running_loop().create_connection(lambda: _Connection(self), self.host, self.port)
-        self.all.add(made)
+        if made.transport is not None:  # else it was lost at once, and `lost` has been here
+            self.all.add(made)
         return made
 
     async def close(self) -> None:
@@ -102,10 +111,10 @@ class _Lane:
         while self.all:
             await asyncio.sleep(0.005)
 
-    def fire(self, connection: _Connection, due: float) -> None:
+    def fire(self, connection: _Connection, due: float, began: float | None = None) -> None:
         self.busy += 1
         self.left -= 1
-        connection.send(next(self.requests), due)
+        connection.send(next(self.requests), due, time.perf_counter() if began is None else began)
 
     def finished(self, connection: _Connection, shot: Shot) -> None:
         self.busy -= 1
@@ -157,11 +166,12 @@ async def _open(lane: _Lane, arrivals: Iterator[float], seconds: float, most: in
     coming = next(arrivals)
 
     async def late(due: float) -> None:
+        began = time.perf_counter()
         try:
-            lane.fire(await lane.connect(), due)
-        except OSError:
+            lane.fire(await lane.connect(), due, began)
+        except (OSError, asyncio.CancelledError):
             lane.opened -= 1
-            lane.shots.append(Shot(due, 0, 0.0))
+            lane.shots.append(Shot(due, 0, time.perf_counter() - began))
 
     while (now := time.perf_counter() - lane.start) < seconds:
         while coming <= now:
@@ -175,9 +185,12 @@ async def _open(lane: _Lane, arrivals: Iterator[float], seconds: float, most: in
             else:
                 lane.shots.append(Shot(due, -1, 0.0))  # the generator's own limit: told apart from the server's
         await asyncio.sleep(0.002)
-    latest = time.perf_counter() + 60
+    latest = time.perf_counter() + PATIENCE_S
     while (lane.busy or opening) and time.perf_counter() < latest:
         await asyncio.sleep(0.01)
+    for task in opening:
+        task.cancel()  # no answer either
+    await asyncio.gather(*opening)
 
 
 def request_of(body: bytes, path: str = "/invocations", content_type: str = "image/jpeg") -> bytes:

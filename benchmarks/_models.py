@@ -4,7 +4,9 @@
 which computes as long. `BINTALLY_BENCH_MODELS` keeps what was exported for the next time.
 """
 
+import atexit
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +29,7 @@ def models() -> Models:
     from bintally.learn.export import ExportSettings, export
 
     kept = os.environ.get("BINTALLY_BENCH_MODELS")
-    folder = Path(kept or tempfile.mkdtemp(prefix="bintally-bench-"))
+    folder = Path(kept or _passing())
     given = os.environ.get("BINTALLY_BENCH_RUN")
     run = Path(given) if given else folder / "run"
     if not (run / "model.json").exists():
@@ -38,6 +40,12 @@ def models() -> Models:
             settings = ExportSettings(precision=precision, num_check=64, num_quantise=100, num_calibrate=64)
             export(run, folder / precision, settings, Silent(), accept=True)
     return Models(run=run, float32=folder / "float32", int8=folder / "int8")
+
+
+def _passing() -> str:
+    made = tempfile.mkdtemp(prefix="bintally-bench-")
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
 
 
 def _make_run(run: Path, photos: Path) -> None:
@@ -53,7 +61,7 @@ def _make_run(run: Path, photos: Path) -> None:
     manifest = some_photos(photos, 400)
     if manifest.split is None:
         raise RuntimeError("some_photos splits what it copies")
-    run.mkdir(parents=True)
+    run.mkdir(parents=True, exist_ok=True)
     write_manifest(run / SPLIT_FILE, manifest)
     model = build_model(ModelSettings(backbone=backbone()), manifest.split.counts)
     card = ModelCard(architecture="ResNet50, random head", pixels=PixelSpec(), counts=manifest.split.counts)

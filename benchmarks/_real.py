@@ -15,7 +15,10 @@ def backbone() -> str:
 
 def some_photos(folder: Path, num: int) -> Manifest:
     """Copies the first `num` photos of BINTALLY_ABID with their records, and splits them by group, counts 0-5."""
-    source = Path(os.environ["BINTALLY_ABID"])
+    try:
+        source = Path(os.environ["BINTALLY_ABID"])
+    except KeyError as error:
+        raise SystemExit("this benchmark needs BINTALLY_ABID, a folder laid out like the public dataset") from error
     for photo in sorted((source / "bin-images").iterdir())[:num]:
         for name in (f"bin-images/{photo.name}", f"metadata/{photo.stem}.json"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -56,12 +56,6 @@ class Running:
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
     @property
-    def cpu_s(self) -> float:
-        """Processor time of the process so far, in seconds."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    @property
     def children(self) -> list[int]:
         """Process ids of its workers."""
         text = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
@@ -101,6 +95,12 @@ def _running(command: Sequence[str], port: int) -> Iterator[Running]:
         yield made
     finally:
         made.stop()
+
+
+def processor_s(pid: int) -> float:
+    """Processor time of a process so far, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def photo_files() -> list[Path]:

@@ -13,7 +13,7 @@ import urllib.request
 from benchmarks import Row, Table
 from benchmarks._load import Shot, load
 from benchmarks._models import models
-from benchmarks._servers import CLIENTS, Running, ours, photo_files, quantile, rate, tell
+from benchmarks._servers import CLIENTS, Running, ours, photo_files, processor_s, quantile, rate, tell
 
 SECONDS = 15.0
 
@@ -77,12 +77,23 @@ def main() -> Table:
 
 
 def _wait_for_both(server: Running, but: int = 0) -> None:
-    latest = time.perf_counter() + 30
+    latest = time.perf_counter() + 60
     while len([one for one in server.children if one != but]) < 2 or _figure(server, "bintally_workers ") != 2:
         if time.perf_counter() > latest:
             raise RuntimeError("the workers did not come up")
         time.sleep(0.1)
-    time.sleep(4)  # a process is a child before it serves
+    while not _are_idle(server, but):  # a process is a child before it serves; loading a model takes seconds of work
+        if time.perf_counter() > latest:
+            raise RuntimeError("the workers do not come to rest")
+
+
+def _are_idle(server: Running, but: int) -> bool:
+    """Whether both have done the work of loading a model, and none for a second."""
+    children = [one for one in server.children if one != but]
+    before = [processor_s(one) for one in children]
+    time.sleep(1)
+    after = [processor_s(one) for one in children]
+    return len(children) == 2 and all(b > 0.5 and b - a < 0.02 for a, b in zip(before, after, strict=True))
 
 
 def _counted(server: Running) -> float:
