@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bintally.cli import console
+from bintally.cores import num_cores
 from bintally.errors import BintallyError, MissingExtraError, UsageError
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def serve(
         fill(EngineSettings, "engine", file=tables, file_name=str(config), flags=flags.get("engine", {}))
     )
     if settings.workers > 1 and not engine["threads"]:
-        engine["threads"] = max(1, len(os.sched_getaffinity(0)) // settings.workers)
+        engine["threads"] = max(1, num_cores() // settings.workers)
     model = model or hosting_model(os.environ)
     if settings.workers == 1:
         worker.serve_one(settings, worker.engine_loader(model, engine))

@@ -3,7 +3,6 @@
 import errno
 import json
 import multiprocessing
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from bintally.bins import METADATA_FOLDER, PHOTO_FOLDER, record_json
+from bintally.cores import num_cores
 from bintally.data.draw_series import DrawnBin, DrawnThing, DrawSettings, draw_series, drawn_bins, series_of
 from bintally.errors import DiskFullError, StoreError
 from bintally.progress import Progress, Silent
@@ -142,7 +142,7 @@ def _draw_all(
     part: Path, settings: DrawSettings, series: list[tuple[int, int]], workers: int | None
 ) -> Iterator[list[_Row]]:
     chunks = [range(start, min(start + _CHUNK, len(series))) for start in range(0, len(series), _CHUNK)]
-    workers = min(workers or _cores(), max(1, len(chunks) // 8))
+    workers = min(workers or num_cores(), max(1, len(chunks) // 8))
     if workers == 1:
         for chunk in chunks:
             yield _draw_chunk(part, settings, chunk, series[chunk.start : chunk.stop])
@@ -174,7 +174,3 @@ def _draw_chunk(part: Path, settings: DrawSettings, indexes: range, series: list
 def _write(path: Path, data: bytes) -> None:
     # Plainly: the folder around it is renamed when it is whole.
     path.write_bytes(data)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

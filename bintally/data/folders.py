@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bintally.bins import BinPhoto
+from bintally.cores import num_cores
 from bintally.counts import CountRange
 from bintally.data.look import blur_of, look_of
 from bintally.data.manifest import PARTS, SUFFIXES, Manifest, Part, Problem, Row, SplitInfo, digest_of, ordered
@@ -71,7 +72,7 @@ def read_folders(parts: Mapping[Part, Path], *, progress: Progress | None = None
     rows: list[Row] = []
     problems: list[Problem] = []
     progress.begin("looking at photos", len(found))
-    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    pool = ThreadPoolExecutor(num_cores())
     try:
         for one in pool.map(_measure, [root] * len(found), found):
             if isinstance(one, Row):

@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import json
 import multiprocessing
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -20,6 +19,7 @@ import pyarrow.parquet as pq
 
 from bintally import files
 from bintally.bins import METADATA_FOLDER, PHOTO_FOLDER, BinPhoto, BinRecord, id_order, parse_record
+from bintally.cores import num_cores
 from bintally.counts import CountRange
 from bintally.data.look import blur_of, look_of
 from bintally.data.rows import PARTS, SCHEMA, Part, Problem, Row, SplitInfo, row_of, values_of
@@ -206,7 +206,7 @@ def build_manifest(folder: Path, *, workers: int | None = None, progress: Progre
     """
     progress = progress or Silent()
     paths, problems = _listing(folder)
-    num_workers = max(1, workers or len(os.sched_getaffinity(0)))
+    num_workers = max(1, workers or num_cores())
     rows: list[Row] = []
     progress.begin("looking at photos", len(paths))
     try:

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import io
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +30,7 @@ from torch import Tensor, nn
 from bintally import __version__, files, pixels
 from bintally.calibration import fit_temperature
 from bintally.card import CARD_FILE, Calibration, ModelCard, write_card
+from bintally.cores import num_cores
 from bintally.data.manifest import Manifest, Part, Row, read_manifest
 from bintally.errors import ModelError, UnreadablePhotoError
 from bintally.learn.agreement import Agreement, Limits, Logits, breaches, compare
@@ -194,7 +194,7 @@ class _Photos:
         squares, classes = [], []
         self.progress.begin(task, len(chosen))
         try:
-            with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            with ThreadPoolExecutor(num_cores()) as pool:
                 for square, (_, k) in zip(pool.map(self._read, (row for row, _ in chosen)), chosen, strict=True):
                     if square is not None:
                         squares.append(square)

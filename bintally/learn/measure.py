@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from bintally.cores import num_cores
 from bintally.errors import BintallyError
 from bintally.learn.device import pick_device
 from bintally.learn.frozen import Kept
@@ -324,7 +325,7 @@ def measure(
         samples=[one for one in run.samples if since <= one.time <= until],
         setup_seconds=(timer.first_batch or began) - began,
         workers=num_workers(recipe),
-        cores=cores(),
+        cores=num_cores(),
     )
     run.kept, run.num_frozen = shared.was_kept, shared.num_frozen
     run.decoded, run.decode_seconds = len(photos.decodes), sum(photos.decodes)
@@ -357,11 +358,6 @@ def _prefill(photos: Photos, workers: int) -> float:
         for _ in pool.map(photos.square, range(len(photos))):
             pass
     return time.perf_counter() - began
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def num_workers(recipe: Recipe) -> int:

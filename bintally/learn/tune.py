@@ -7,7 +7,6 @@ Everything is in one folder: `study.log` (every trial), `repeats/` (the best one
 import csv
 import io
 import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import filelock
 import optuna
 
 from bintally import __version__, files, settings
+from bintally.cores import num_cores
 from bintally.data.manifest import digest_of, read_manifest
 from bintally.errors import RunError
 from bintally.learn import study as studies
@@ -70,7 +70,7 @@ def tune(
     """
     progress = progress or Silent()
     check_space(recipe, space)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = num_cores()
     task = Task(
         recipe=recipe,
         space=space,
