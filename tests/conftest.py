@@ -8,6 +8,15 @@ import pytest
 
 ABID = os.environ.get("BINTALLY_ABID")
 
+# What a person's shell or a CI service sets must not decide how tests end: settings, clouds, proxies, colours, widths.
+_OURS = {"BINTALLY_ABID", "BINTALLY_NO_SKIP", "BINTALLY_DEBUG"}
+_FAMILIES = ("AWS_", "BINTALLY_", "MLFLOW_", "SM_", "HF_", "OMPI_", "SLURM_")
+_SINGLE = {"http_proxy", "https_proxy", "all_proxy", "force_color", "py_colors", "clicolor_force", "github_actions"}
+_SINGLE |= {"columns", "lines", "node_rank", "local_rank", "master_addr", "master_port", "world_size"}
+for _name in set(os.environ) - _OURS:
+    if _name.startswith(_FAMILIES) or _name.lower() in _SINGLE:
+        del os.environ[_name]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--deselect-real", action="store_true", help="leave out the tests that need real photos")

@@ -2,28 +2,13 @@ import errno
 import hashlib
 import json
 import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bintally import files
 from bintally.errors import DiskFullError, UsageError
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 128 KiB: a real one where mounting is allowed."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(place)], capture_output=True, check=False
-    )
-    if done.returncode:
-        pytest.skip("mounting a small disk is not allowed here")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+from tests.small_disk import small_disk
 
 
 def names(folder: Path) -> list[str]:
@@ -69,16 +54,17 @@ def test_two_writers_do_not_meet(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a"]
 
 
-def test_a_full_disk_is_said_and_leaves_the_old_file(small_disk: Path) -> None:
-    path = small_disk / "a.bin"
-    files.write_bytes(path, b"old")
-    with pytest.raises(DiskFullError, match=r"no room left on the disk for .*a\.bin: free some space"):
-        files.write_bytes(path, bytes(1_000_000))
-    assert path.read_bytes() == b"old"
-    assert names(small_disk) == ["a.bin"]
-    with pytest.raises(DiskFullError), files.replacing_folder(small_disk / "folder") as folder:
-        (folder / "x").write_bytes(bytes(1_000_000))
-    assert names(small_disk) == ["a.bin"]
+def test_a_full_disk_is_said_and_leaves_the_old_file(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 128 << 10) as disk:
+        path = disk.path / "a.bin"
+        files.write_bytes(path, b"old")
+        with pytest.raises(DiskFullError, match=r"no room left on the disk for .*a\.bin: free some space"):
+            files.write_bytes(path, bytes(1_000_000))
+        assert path.read_bytes() == b"old"
+        assert names(disk.path) == ["a.bin"]
+        with pytest.raises(DiskFullError), files.replacing_folder(disk.path / "folder") as folder:
+            (folder / "x").write_bytes(bytes(1_000_000))
+        assert names(disk.path) == ["a.bin"]
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
