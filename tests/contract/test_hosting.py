@@ -36,7 +36,7 @@ def container(opt_ml: Path, **environ: str) -> Iterator[Server]:
         )
     server = Server(process, port, log)
     try:
-        server.wait_for("ready", int(environ.get("BINTALLY_SERVE_WORKERS", "1")), seconds=60)
+        server.wait_for("ready", int(environ.get("BINTALLY_SERVE_WORKERS", "1")), seconds=180)
         yield server
     finally:
         if process.poll() is None:

@@ -87,7 +87,7 @@ def test_the_serve_image_without_an_engine(environment: Path, opt_ml: Path, tmp_
         process = subprocess.Popen([str(environment / "bintally"), "serve"], env=environ, stderr=out, cwd=tmp_path)
     server = Server(process, port, log)
     try:
-        server.wait_for("ready", seconds=60)
+        server.wait_for("ready", seconds=180)
         assert httpx.get(f"{server.url}/ping").status_code == 200
         assert httpx.get(f"{server.url}/").status_code == 200  # the page is installed with it
         predict = run("bintally", "predict", server.url, str(image), "--json")

@@ -40,7 +40,12 @@ class Cloud:
     def __init__(self, root: Path, programs: Programs = PROGRAMS, **settings: Any) -> None:
         self.root = root
         self.service = Service(root, LocalSettings(**(QUICK | settings)), programs)
-        self.service.start()
+        self.stopped = False
+        try:
+            self.service.start()
+        except BaseException:
+            self.service.stop()
+            raise
         self.wrong: list[str] = []
         self._hold_to_the_model()
         sock, ready = bind(self.service.settings.port), threading.Event()
@@ -48,7 +53,9 @@ class Cloud:
         self.server: uvicorn.Server = server_of(self.service, ready.set)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [sock]}, daemon=True)
         self.thread.start()
-        assert ready.wait(60)
+        if not ready.wait(120):
+            self.stop()
+            raise AssertionError("the server does not listen")
         self.sagemaker, self.runtime = self.client("sagemaker"), self.client("sagemaker-runtime")
         self.logs, self.s3 = self.client("logs"), self.client("s3")
 
@@ -72,6 +79,9 @@ class Cloud:
         )
 
     def stop(self) -> None:
+        if self.stopped:
+            return
+        self.stopped = True
         self.server.should_exit = True
         self.thread.join(60)
         self.service.stop()
@@ -202,7 +212,7 @@ def unique(what: str) -> str:
     return f"{what}-{next(_names)}"
 
 
-def wait_for(look: Callable[[], Any], test: Callable[[Any], bool], seconds: float = 120) -> Any:
+def wait_for(look: Callable[[], Any], test: Callable[[Any], bool], seconds: float = 300) -> Any:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         found = look()

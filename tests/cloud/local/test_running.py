@@ -1,6 +1,6 @@
 import os
 import signal
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,22 +24,9 @@ def test_reasons_name_the_checkpoints() -> None:
     assert "no CheckpointConfig" in interrupted_reason({})
 
 
-@pytest.fixture
-def rehearsal(tmp_path: Path) -> Any:
-    running: list[Cloud] = []
-
-    def make(**settings: Any) -> Cloud:
-        running.append(Cloud(tmp_path / "cloud", **settings))
-        return running[-1]
-
-    yield make
-    for one in running:
-        one.stop()
-
-
 @pytest.mark.slow
-def test_a_spot_training_is_interrupted_and_goes_on(rehearsal: Any) -> None:
-    cloud = rehearsal(interrupt_s=0.5)
+def test_a_spot_training_is_interrupted_and_goes_on(made: Callable[..., Cloud]) -> None:
+    cloud = made(interrupt_s=0.5)
     name = cloud.train(
         HyperParameters={"epochs": "40", "seconds": "0.05"},
         EnableManagedSpotTraining=True,
@@ -57,8 +44,8 @@ def test_a_spot_training_is_interrupted_and_goes_on(rehearsal: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_full_machine_lets_jobs_wait(rehearsal: Any) -> None:
-    cloud = rehearsal(parallel_jobs=1, faults=("TrainingJob=CapacityError",))
+def test_a_full_machine_lets_jobs_wait(made: Callable[..., Cloud]) -> None:
+    cloud = made(parallel_jobs=1, faults=("TrainingJob=CapacityError",))
     lost = cloud.trained(cloud.train())
     assert lost["FailureReason"].startswith("CapacityError: Unable to provision requested ML compute capacity")
     first = cloud.train(HyperParameters={"epochs": "1", "seconds": "300"})
@@ -73,10 +60,9 @@ def test_a_full_machine_lets_jobs_wait(rehearsal: Any) -> None:
 
 
 @pytest.mark.slow
-def test_what_ran_when_the_service_died(tmp_path: Path) -> None:
+def test_what_ran_when_the_service_died(made: Callable[..., Cloud]) -> None:
     # The service's end is orderly here; that a killed one leaves no programs is test_children's.
-    root = tmp_path / "cloud"
-    cloud = Cloud(root)
+    cloud = made()
     kept = {"CheckpointConfig": {"S3Uri": "s3://bintally/kept"}}
     name = cloud.train(HyperParameters={"epochs": "9", "seconds": "300"}, **kept)
     done = cloud.train(HyperParameters={"epochs": "1"})
@@ -90,7 +76,7 @@ def test_what_ran_when_the_service_died(tmp_path: Path) -> None:
     with pytest.raises(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
 
-    again = Cloud(root)
+    again = made()
     assert (again.service.access.access_key, again.service.access.secret_key) == (
         secret.access_key,
         secret.secret_key,
@@ -107,4 +93,3 @@ def test_what_ran_when_the_service_died(tmp_path: Path) -> None:
     retry = again.train(HyperParameters={"epochs": "1"}, **kept)
     assert again.trained(retry)["TrainingJobStatus"] == "Completed"
     assert again.lines("/aws/sagemaker/TrainingJobs", retry)[0] == "begins at epoch 1"
-    again.stop()

@@ -1,3 +1,5 @@
+import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -114,6 +116,55 @@ def test_hyperband_ends_what_falls_behind(cloud: Cloud) -> None:
     assert job["TrainingJobStatusCounters"]["Stopped"] == 4
     rows = trainings(cloud, name)
     assert all("FinalHyperParameterTuningJobObjectiveMetric" in one for one in rows)
+
+
+def in_turn(*trainings: dict[str, str]) -> dict[str, Any]:
+    """The configuration of a tuning that makes these trainings, one after the other."""
+    values = [json.dumps(one) for one in trainings]
+    return {
+        "Strategy": "Grid",
+        "ResourceLimits": {"MaxParallelTrainingJobs": 1},
+        "ParameterRanges": {"CategoricalParameterRanges": [{"Name": "as", "Values": values}]},
+    }
+
+
+def test_early_stopping_ends_what_is_worse_than_the_median(cloud: Cloud) -> None:
+    good = [{"x": x, "epochs": "60"} for x in ("0.3", "0.4", "0.5")]
+    bad = {"x": "9", "epochs": "60", "seconds": "2"}
+    name = tune(cloud, TrainingJobEarlyStoppingType="Auto", **in_turn(*good, bad))
+    job = ended(cloud, name)
+    assert job["HyperParameterTuningJobStatus"] == "Completed", job
+    assert job["HyperParameterTuningJobConfig"]["TrainingJobEarlyStoppingType"] == "Auto"
+    rows = trainings(cloud, name)
+    assert [one["TrainingJobStatus"] for one in rows] == ["Completed", "Completed", "Completed", "Stopped"]
+    assert json.loads(rows[3]["TunedHyperParameters"]["as"]) == bad
+    assert rows[3]["ObjectiveStatus"] == "Succeeded"  # what it had told until then counts
+    told = cloud.lines("/aws/sagemaker/TrainingJobs", f"{rows[3]['TrainingJobName']}/")
+    assert 2 <= sum("validation:accuracy" in line for line in told) < 60
+    assert job["BestTrainingJob"]["TrainingJobName"] == rows[0]["TrainingJobName"]
+
+
+@pytest.mark.slow
+def test_a_tuning_goes_on_after_a_restart(made: Callable[..., Cloud]) -> None:
+    first = made()
+    way = [{"x": "0"}, {"x": "0.1", "seconds": "600"}, {"x": "0.3"}, {"x": "0.2"}]
+    name, other = tune(first, **in_turn(*way)), tune(first, static={"seconds": "600"})
+    rows = wait_for(lambda: trainings(first, name), lambda rows: len(rows) == 2)
+    wait_for(lambda: first.told(rows[1]["TrainingJobName"]), bool)
+    first.sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=other)
+    first.stop()
+
+    again = made()
+    assert ended(again, other)["HyperParameterTuningJobStatus"] == "Stopped"
+    job = ended(again, name)
+    assert job["HyperParameterTuningJobStatus"] == "Completed", job
+    rows = trainings(again, name)
+    # None is made twice, none is left out; the one that ran has failed, and says why.
+    assert [json.loads(one["TunedHyperParameters"]["as"]) for one in rows] == way
+    assert [one["TrainingJobStatus"] for one in rows] == ["Completed", "Failed", "Completed", "Completed"]
+    assert "the service on this machine ended while the job ran" in rows[1]["FailureReason"]
+    assert job["BestTrainingJob"]["TrainingJobName"] == rows[2]["TrainingJobName"]
+    assert job["TrainingJobStatusCounters"]["NonRetryableError"] == 1
 
 
 def test_stopped(cloud: Cloud) -> None:

@@ -18,6 +18,7 @@ def config(name: str) -> dict:
 def main() -> int:
     hps, resources = config("hyperparameters"), config("resourceconfig")
     assert all(isinstance(value, str) for value in hps.values())
+    hps |= json.loads(hps.get("as", "{}"))  # several at once, where a grid varies one
     host = resources["current_host"]
     kept = ROOT / "checkpoints" / f"epoch-{host}"
     stopped: list[int] = []
