@@ -5,6 +5,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ABID = os.environ.get("BINTALLY_ABID")
 
@@ -16,6 +17,12 @@ _SINGLE |= {"columns", "lines", "node_rank", "local_rank", "master_addr", "maste
 for _name in set(os.environ) - _OURS:
     if _name.startswith(_FAMILIES) or _name.lower() in _SINGLE:
         del os.environ[_name]
+
+# The same examples on every machine, however slow it is; nothing is written beside the code.
+settings.register_profile(
+    "house", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("house")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
