@@ -19,17 +19,18 @@ from torch import Tensor, nn
 
 from bintally import files, settings
 from bintally.errors import RunError, SettingsError
-from bintally.learn.history import Check, Finding, History, Rule, TensorStats, Validation
+from bintally.learn.history import Check, Finding, History, Rule, Validation
 from bintally.learn.listen import Listener, Start
+from bintally.learn.readings import change, fetched, finite, measured, stats_of
 from bintally.learn.rules import RULES, RuleName
 from bintally.learn.run import read_run
 
 FOLDER = "watch"
 CHECKS_FILE = "checks.jsonl"
 VALIDATIONS_FILE = "validations.jsonl"
-_PERCENTILE_VALUES = 10_000
 _ACTIVE_SHARE = 0.01
 _INPUT_PHOTOS = 2_000
+_LABEL_BATCHES = 256
 
 _CHECK: TypeAdapter[Check] = TypeAdapter(Check)
 _VALIDATION: TypeAdapter[Validation] = TypeAdapter(Validation)
@@ -75,18 +76,24 @@ class Recorder:
         kept = read_history(folder)
         self.checks = [check for check in kept.checks if check.step <= done]
         self.validations = [one for one in kept.validations if one.step <= done]
-        _write_lines(folder / CHECKS_FILE, self.checks)
-        _write_lines(folder / VALIDATIONS_FILE, self.validations)
+        for name, records in ((CHECKS_FILE, self.checks), (VALIDATIONS_FILE, self.validations)):
+            if (folder / name).exists():
+                files.write_text(folder / name, _lines(records))
+            else:
+                (folder / name).touch()
 
     def _reset(self) -> None:
+        # What was measured stays on the device until the check is written: fetching it would wait for the device.
         self._losses: list[float] = []
         self._seconds = 0.0
-        self._gradients: dict[str, TensorStats] = {}
-        self._activations: dict[str, TensorStats] = {}
-        self._relu_inputs: dict[str, TensorStats] = {}
-        self._dead: dict[str, float] = {}
-        self._input_sum, self._input_values, self._input_photos = 0.0, 0, 0
-        self._labels: Tensor | None = None
+        self._gradients: dict[str, Tensor] = {}
+        self._activations: dict[str, Tensor] = {}
+        self._relu_inputs: dict[str, Tensor] = {}
+        self._dead: dict[str, Tensor] = {}
+        self._input_sum: float | Tensor = 0.0
+        self._input_values, self._input_photos = 0, 0
+        self._labels: list[Tensor] = []
+        self._num_classes = 0
 
     def reads(self, step: int) -> bool:
         """Whether the step of this number (from 1) is read in full; one whose loss is not finite is read, too."""
@@ -108,10 +115,12 @@ class Recorder:
         now = time.monotonic()
         self._seconds = max(self._seconds, now - self._last)
         self._last = now
-        counts = torch.bincount(labels.detach().cpu(), minlength=num_classes)
-        self._labels = counts if self._labels is None else self._labels + counts
+        self._labels.append(labels.detach())
+        self._num_classes = num_classes
+        if len(self._labels) == _LABEL_BATCHES:
+            self._labels = [torch.cat(self._labels)]
         if photos is not None and self._photos < _INPUT_PHOTOS:
-            self._input_sum += float(photos.detach().sum(dtype=torch.float64))
+            self._input_sum = self._input_sum + photos.detach().sum(dtype=torch.float64)
             self._input_values += photos.numel()
             self._input_photos += len(photos)
             self._photos += len(photos)
@@ -127,7 +136,8 @@ class Recorder:
             hook.remove()
         self._hooks.clear()
         if self.reads(step):
-            self._gradients = {n: _stats(p.grad) for n, p in self._trained.items() if p.grad is not None}
+            grads = {name: p.grad for name, p in self._trained.items() if p.grad is not None}
+            self._gradients = {name: measured(grad, spread=True) for name, grad in grads.items()}
             self._before = {n: p.detach().clone() for n, p in self._trained.items()}
 
     def after_step(self, step: int, epoch: int, loss: float) -> Check | None:
@@ -136,22 +146,23 @@ class Recorder:
         if not self.reads(step) and math.isfinite(loss):
             return None
         mean = sum(self._losses) / len(self._losses)
+        updates = {name: change(before, self._trained[name]) for name, before in self._before.items()}
         check = Check(
             step=step,
             epoch=epoch,
-            loss=_finite(loss),
-            mean_loss=_finite(mean),
+            loss=finite(loss),
+            mean_loss=finite(mean),
             seconds=self._seconds,
-            gradients=self._gradients,
-            weights={name: _stats(p.detach(), spread=False) for name, p in self._trained.items()},
-            updates={name: _update(before, self._trained[name].detach()) for name, before in self._before.items()},
-            activations=self._activations,
-            relu_inputs=self._relu_inputs,
-            dead_relus=self._dead,
-            input_sum=_finite(self._input_sum) or 0.0,
+            gradients=stats_of(self._gradients),
+            weights=stats_of({name: measured(p) for name, p in self._trained.items()}),
+            updates={name: finite(ratio) for name, [ratio] in fetched(updates).items()},
+            activations=stats_of(self._activations),
+            relu_inputs=stats_of(self._relu_inputs),
+            dead_relus={name: share for name, [share] in fetched(self._dead).items()},
+            input_sum=finite(float(self._input_sum)) or 0.0,
             input_values=self._input_values,
             input_photos=self._input_photos,
-            labels=tuple(self._labels.tolist()) if self._labels is not None else (),
+            labels=self._label_counts(),
         )
         self._before = {}
         self._reset()
@@ -166,8 +177,8 @@ class Recorder:
         one = Validation(
             step=step,
             epoch=epoch,
-            train_loss=_finite(train_loss),
-            loss=_finite(loss),
+            train_loss=finite(train_loss),
+            loss=finite(loss),
             confusion=tuple(tuple(int(n) for n in row) for row in confusion),
         )
         self.validations.append(one)
@@ -178,20 +189,25 @@ class Recorder:
         """Everything recorded so far."""
         return History(checks=tuple(self.checks), validations=tuple(self.validations), finished=finished)
 
+    def _label_counts(self) -> tuple[int, ...]:
+        if not self._labels:
+            return ()
+        return tuple(torch.bincount(torch.cat(self._labels).cpu(), minlength=self._num_classes).tolist())
+
     def _layer_hook(self, name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
             if isinstance(output, Tensor):
-                self._activations[name] = _stats(output.detach(), spread=False)
+                self._activations[name] = measured(output)
 
         return hook
 
     def _relu_hook(self, name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             # An in-place ReLU has overwritten its input: then its output's statistics stand for it.
-            self._relu_inputs[name] = _stats(inputs[0].detach(), spread=False)
+            self._relu_inputs[name] = measured(inputs[0])
             places = [axis for axis in range(output.ndim) if axis != 1]
             active = (output.detach() > 0).float().mean(dim=places)
-            self._dead[name] = float((active < _ACTIVE_SHARE).float().mean())
+            self._dead[name] = (active < _ACTIVE_SHARE).float().mean()
 
         return hook
 
@@ -370,29 +386,6 @@ def _trained_relus(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def _stats(tensor: Tensor, *, spread: bool = True) -> TensorStats:
-    values = tensor.detach().float().flatten()
-    largest = float(values.abs().max()) if values.numel() else 0.0
-    if not math.isfinite(largest):
-        return TensorStats(finite=False)
-    width = None
-    if spread:
-        few = values[:: max(1, values.numel() // _PERCENTILE_VALUES)]
-        low, high = torch.quantile(few, torch.tensor([0.05, 0.95], dtype=few.dtype, device=few.device)).tolist()
-        width = _finite(high - low)
-    variance = float(values.var(correction=0)) if values.numel() else 0.0
-    return TensorStats(mean_abs=_finite(float(values.abs().mean())), variance=_finite(variance), spread=width)
-
-
-def _update(before: Tensor, after: Tensor) -> float | None:
-    size = float(before.float().abs().mean())
-    return _finite(float((after - before).float().abs().mean()) / max(size, 1e-9))
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
 def _lines(records: Iterable[Check | Validation]) -> str:
     return "".join(json.dumps(dataclasses.asdict(one), allow_nan=False) + "\n" for one in records)
 
@@ -400,10 +393,6 @@ def _lines(records: Iterable[Check | Validation]) -> str:
 def _append(path: Path, record: Check | Validation) -> None:
     with path.open("a", encoding="utf-8") as file:
         file.write(_lines([record]))
-
-
-def _write_lines(path: Path, records: Iterable[Check | Validation]) -> None:
-    files.write_text(path, _lines(records))
 
 
 def _read_lines(path: Path, adapter: TypeAdapter[Any]) -> list[Any]:

@@ -241,5 +241,10 @@ def test_report_has_the_familiar_shape(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "DeadRelu.json").read_text())["RuleTriggered"] == 0
 
 
-def test_stats_of_nothing_finite() -> None:
-    assert watch._stats(torch.tensor([float("nan"), 1.0])) == TensorStats(finite=False)
+def test_labels_of_more_steps_than_are_held_apart_are_all_counted(tmp_path: Path) -> None:
+    recorder = watch.Recorder(network(), tmp_path, every=1000)
+    for step in range(2, 1001):
+        recorder.begin(step, None, torch.tensor([0, 2, 2]), 3)
+    check = recorder.after_step(1000, 1, 1.0)
+    assert check is not None
+    assert check.labels == (999, 0, 1998)
