@@ -27,14 +27,18 @@ for room in (data, push, learn, soup, tune, watch, profile, serve, cloud, report
 EXTRAS = {
     **dict.fromkeys(("obstore", "pyarrow", "imagehash"), "data"),
     **dict.fromkeys(("matplotlib", "jinja2"), "report"),
-    **dict.fromkeys(("torch", "lightning_fabric", "transformers", "safetensors", "huggingface_hub"), "train"),
+    **dict.fromkeys(
+        ("torch", "lightning_fabric", "transformers", "safetensors", "huggingface_hub", "filelock"), "train"
+    ),
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime", "nncf"), "export"),
-    **dict.fromkeys(("fastapi", "starlette", "uvicorn", "prometheus_client", "multipart", "structlog"), "serve"),
+    **dict.fromkeys(
+        ("starlette", "uvicorn", "uvloop", "httptools", "httpx", "prometheus_client", "multipart"), "serve"
+    ),
     "openvino": "count",
     "optuna": "tune",
     "psutil": "profile",
     "typst": "pdf",
-    "boto3": "cloud",
+    **dict.fromkeys(("boto3", "botocore"), "cloud"),
 }
 """Which extra brings a library: what a verb that lacks it tells its user to install."""
 
