@@ -1,7 +1,6 @@
 """The exported model as a counter: OpenVINO on every core, and no torch in the process."""
 
 import contextlib
-import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from pydantic import Field
 
 from bintally import pixels
 from bintally.card import ModelCard, read_card
+from bintally.cores import num_cores
 from bintally.counts import Answer, CountDistribution, Unreadable, distribution_of
 from bintally.errors import ModelError, UnreadablePhotoError
 from bintally.pixels import PixelSpec
@@ -67,7 +67,7 @@ class Engine:
     def __init__(self, model: Any, card: ModelCard, settings: EngineSettings) -> None:
         self.card = card
         self._settings = settings
-        threads = settings.threads or len(os.sched_getaffinity(0))
+        threads = settings.threads or num_cores()
         self.concurrency = min(settings.streams or threads, threads)
         precision = PRECISIONS[card.precision]
         self._shared = _Network(model, self.concurrency, threads, precision)
