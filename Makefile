@@ -43,8 +43,12 @@ bench: $(VENV)/.installed-dev $(VENV)/.installed-bench  ## Every benchmark, each
 clean:  ## Remove what make made.
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
+# What a failure leaves of an environment must not look like one the next time.
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "bintally needs Python 3.11 or newer: name one, as in make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -f $(VENV)/bin/python*; \
+		echo "no environment could be made in $(VENV); on Debian: apt-get install python3-venv" >&2; exit 1; }
 
 $(VENV)/.installed-%: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing bintally[$*] into $(VENV) (a minute or two, once) ..."

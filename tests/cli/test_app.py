@@ -150,15 +150,38 @@ def test_the_licences_are_told() -> None:
     assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")[:200]
 
 
-def test_make_goes_by_what_is_installed() -> None:
-    done = subprocess.run(
-        ["make", "-n", "demo", "TORCH_INDEX=https://torch.example/cpu", "VENV=/nowhere/venv"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}},
-    )
+def make(*words: str) -> subprocess.CompletedProcess[str]:
+    # These tests may themselves be run by make, which tells its children how it was called.
+    env = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
+    return subprocess.run(["make", *words], cwd=ROOT, capture_output=True, text=True, check=False, env=env)
+
+
+def test_make_takes_torch_from_where_it_is_told() -> None:
+    done = make("-n", "demo", "TORCH_INDEX=https://torch.example/cpu", "VENV=/nowhere/venv")
     assert done.returncode == 0, done.stderr
     assert re.search(r"pip install .* torch==\S+ --index-url https://torch\.example/cpu", done.stdout)
     assert "/nowhere/venv/bin/bintally demo" in done.stdout
+
+
+def test_make_does_over_again_only_what_is_not_done(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    for name in ("bin/python", ".installed-train", ".installed-dev"):
+        (tmp_path / name).touch()
+    for target, program in (("demo", "bintally demo"), ("test", "python -m pytest")):
+        (line,) = make("-n", target, f"VENV={tmp_path}").stdout.splitlines()
+        assert f"{tmp_path}/bin/{program}" in line
+
+
+def test_an_environment_that_cannot_be_made_is_said_and_not_taken_for_one(tmp_path: Path) -> None:
+    done = make("demo", f"VENV={tmp_path / 'venv'}", "PYTHON=false")
+    assert done.returncode == 2
+    assert "bintally needs Python 3.11 or newer" in done.stderr
+    half = tmp_path / "python"  # as Debian's without ensurepip
+    half.write_text(
+        f"#!/bin/sh\n[ $1 = -c ] && exit 0\nmkdir -p {tmp_path}/venv/bin; touch {tmp_path}/venv/bin/python; exit 1\n"
+    )
+    half.chmod(0o755)
+    done = make("demo", f"VENV={tmp_path / 'venv'}", f"PYTHON={half}")
+    assert done.returncode == 2
+    assert "python3-venv" in done.stderr
+    assert not (tmp_path / "venv/bin/python").exists()
