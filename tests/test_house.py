@@ -35,7 +35,6 @@ HOME = {
             "pydantic",
             "openvino",
             "onnxruntime",
-            "fastapi",
             "starlette",
             "uvicorn",
             "prometheus_client",
@@ -43,7 +42,6 @@ HOME = {
         *(
             "httptools",
             "uvloop",
-            "structlog",
             "boto3",
             "botocore",
             "httpx",
