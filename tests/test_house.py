@@ -28,6 +28,7 @@ HOME = {
     "learn": {
         *("numpy", "pydantic", "torch", "lightning_fabric", "transformers", "safetensors", "huggingface_hub"),
         *("PIL", "pyarrow", "optuna", "psutil", "filelock", "onnx", "onnxruntime", "openvino", "nncf", "mlflow"),
+        "cleanlab",
     },
     "serve": {
         *(
