@@ -75,6 +75,17 @@ class TrainedCounter:
             for one in self.logits(photos)
         ]
 
+    @torch.inference_mode()
+    def maps(self, squares_NHWC: Square) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Logits (n, num_classes) before any temperature, and class activation maps (n, num_classes, h, w).
+
+        Args:
+            squares_NHWC: uint8 photos (n, size, size, 3), as `pixels.read_square` gives them.
+        """
+        x_NCHW = torch.from_numpy(pixels.normalise(squares_NHWC, self.card.pixels)).to(self._device)
+        logits, maps = self._model.forward_maps(x_NCHW.contiguous(memory_format=torch.channels_last))
+        return logits.cpu().numpy(), maps.cpu().numpy()
+
     def _decoded(self, photos: Sequence[bytes]) -> Iterator[list[Square | Unreadable]]:
         # Pillow decodes outside Python's lock: threads read the next batch while the network has this one.
         size = self._batch_size

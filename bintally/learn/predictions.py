@@ -15,6 +15,7 @@ from bintally import files, scores
 from bintally.card import ModelCard
 from bintally.counts import Unreadable
 from bintally.data.manifest import Manifest, Part, Row
+from bintally.errors import RunError
 from bintally.progress import Progress
 
 LogitsOf = Callable[[Sequence[bytes]], Sequence[NDArray[np.float32] | Unreadable]]
@@ -126,3 +127,63 @@ _SCHEMA = pa.schema(
         ("probabilities", pa.list_(pa.float64())),
     ]
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Kept:
+    """What `write_predictions` kept of n photos: ids, parts, groups, labels and probabilities (n, K), index = count."""
+
+    photo_ids: tuple[str, ...]
+    parts: tuple[Part, ...]
+    groups: tuple[str, ...]
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+
+    def of_part(self, part: Part) -> "Kept":
+        """Those of one part."""
+        return self.where(np.array([one == part for one in self.parts], dtype=np.bool_))
+
+    def where(self, mask: NDArray[np.bool_]) -> "Kept":
+        """Those that `mask` (n,) names."""
+        places = np.flatnonzero(mask).tolist()
+        return Kept(
+            photo_ids=tuple(self.photo_ids[k] for k in places),
+            parts=tuple(self.parts[k] for k in places),
+            groups=tuple(self.groups[k] for k in places),
+            labels=self.labels[places],
+            probabilities=self.probabilities[places],
+        )
+
+
+def read_predictions(path: Path) -> Kept:
+    """Reads what an evaluation said of its photos; a photo without a group is a group of its own.
+
+    Raises:
+        RunError: there is no such file, or it is damaged.
+    """
+    try:
+        rows = pq.read_table(path, schema=_SCHEMA).to_pylist()
+        return Kept(
+            photo_ids=tuple(row["photo_id"] for row in rows),
+            parts=tuple(row["part"] for row in rows),
+            groups=tuple(row["group"] or f"photo {row['photo_id']}" for row in rows),
+            labels=np.array([row["label"] for row in rows], dtype=np.int64),
+            probabilities=np.array([row["probabilities"] for row in rows], dtype=np.float64),
+        )
+    except FileNotFoundError as error:
+        raise RunError(f"there is no {path}: run `bintally evaluate` first") from error
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
+        raise RunError(f"{path} is damaged: run `bintally evaluate` again") from error
+
+
+def joined(several: Sequence[Kept]) -> Kept:
+    """All of them, each photo once: as the first that has it says. At least one."""
+    whole = Kept(
+        photo_ids=tuple(name for one in several for name in one.photo_ids),
+        parts=tuple(part for one in several for part in one.parts),
+        groups=tuple(group for one in several for group in one.groups),
+        labels=np.concatenate([one.labels for one in several]),
+        probabilities=np.concatenate([one.probabilities for one in several]),
+    )
+    first = {name: place for place, name in reversed(list(enumerate(whole.photo_ids)))}
+    return whole.where(np.array([first[name] == place for place, name in enumerate(whole.photo_ids)], dtype=np.bool_))

@@ -126,6 +126,10 @@ class Engine:
         """
         return self._run(squares_NHWC)[0]
 
+    def maps(self, squares_NHWC: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Logits as `logits` gives them, and class activation maps (n, num_classes, h, w)."""
+        return self._run(squares_NHWC)
+
     def count(self, photos: Sequence[bytes]) -> list[Answer]:
         """One answer a photo, in order; a photo that cannot be read is an `Unreadable` among them."""
         answers: list[Answer] = []
