@@ -2,6 +2,8 @@
 
 import json
 import shlex
+import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -110,3 +112,6 @@ def _tell(run: Path, seconds: float, summary: Path, evaluation: Path) -> None:
         "  bintally train split.parquet --recipe seed --to runs/seed\n"
         "  bintally evaluate runs/seed"
     )
+    activate = Path(sys.prefix) / "bin" / "activate"
+    if shutil.which("bintally") is None and activate.exists():
+        console.out(f"\n`bintally` is not on your PATH yet: . {shlex.quote(str(activate))}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from bintally.cli import demo
 from bintally.cli.app import app
 from bintally.errors import UsageError
 
@@ -24,6 +25,23 @@ def test_another_demo_is_not_mixed_in(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["demo", "--to", str(tmp_path), "--photos", "300"])
     assert isinstance(done.exception, UsageError)
     assert "--seed" in str(done.exception)
+
+
+@pytest.mark.parametrize("activated", [True, False])
+def test_it_ends_with_how_to_go_on(
+    activated: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/activate").touch()
+    program = tmp_path / "bin/bintally"
+    program.touch(mode=0o755)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path / ("bin" if activated else "elsewhere")))
+    demo._tell(tmp_path / "run", 100.0, tmp_path / "summary.html", tmp_path / "evaluation.html")
+    told = capsys.readouterr().out
+    assert "done in 1.7 minutes" in told
+    assert "bintally fetch s3://aft-vbi-pds" in told
+    assert ("not on your PATH" in told) is not activated
 
 
 @pytest.mark.slow
