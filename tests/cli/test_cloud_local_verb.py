@@ -18,7 +18,10 @@ def start(folder: Path, *words: str) -> subprocess.Popen[str]:
 
 def end(running: subprocess.Popen[str]) -> tuple[int, str]:
     running.send_signal(signal.SIGTERM)
-    _, said = running.communicate(timeout=120)
+    try:
+        _, said = running.communicate(timeout=120)
+    finally:
+        running.kill()
     return running.returncode, said
 
 

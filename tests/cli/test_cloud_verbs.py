@@ -577,7 +577,10 @@ def interrupted(running: "subprocess.Popen[str]") -> tuple[int, str]:
         if re.search(r"\d:\d\d  Training", line) or time.monotonic() > until:
             break
     running.send_signal(signal.SIGINT)
-    _, rest = running.communicate(timeout=120)
+    try:
+        _, rest = running.communicate(timeout=120)
+    finally:
+        running.kill()
     return running.returncode, said + rest
 
 

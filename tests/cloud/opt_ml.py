@@ -77,12 +77,13 @@ def job(root: Path, *words: str, **more: str) -> Iterator[subprocess.Popen[str]]
             stdout=log,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
         try:
             yield program
         finally:
-            if program.poll() is None:
-                program.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(program.pid, signal.SIGKILL)  # with whatever it started, however the test ended
             program.wait()
 
 

@@ -9,12 +9,9 @@ from collections.abc import Iterator
 
 import boto3
 
+from bintally.cloud.local.objects import free_port
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
+__all__ = ["free_port", "make_bucket", "running", "wait_for"]
 
 
 def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import random
 import shutil
 import socket
 import sys
@@ -73,8 +74,14 @@ class ObjectServer:
 
 
 def free_port() -> int:
-    """A port that nothing listens on at the moment."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
+    """A port that nothing listens on at the moment.
+
+    Below the range that systems give to outgoing connections: whoever is to listen may take seconds to start, and one
+    of these would be gone by then.
+    """
+    luck = random.SystemRandom()
+    for port in luck.sample(range(20_000, 32_000), 100):
+        with contextlib.suppress(OSError), socket.socket() as one:
+            one.bind(("127.0.0.1", port))
+            return port
+    raise BintallyError("of a hundred ports of this machine none is free")

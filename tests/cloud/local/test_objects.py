@@ -56,6 +56,16 @@ def test_without_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         server_in(tmp_path).start(0, ACCESS)
 
 
-def test_free_ports_are_free() -> None:
+def test_free_ports_are_free_and_stay_so() -> None:
+    port = free_port()
+    assert port < 32_768  # where Linux begins to take ports for connections
     with socket.socket() as one:
-        one.bind(("127.0.0.1", free_port()))
+        one.bind(("127.0.0.1", port))
+
+
+def test_no_port_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(objects.random.SystemRandom, "sample", lambda *_: [taken.getsockname()[1]] * 3)
+        with pytest.raises(BintallyError, match="none is free"):
+            free_port()
