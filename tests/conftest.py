@@ -1,6 +1,7 @@
 """What every test may use, and the rule that on CI a skipped test is a failure."""
 
 import os
+import tempfile
 from collections.abc import Generator
 from pathlib import Path
 
@@ -18,11 +19,19 @@ for _name in set(os.environ) - _OURS:
     if _name.startswith(_FAMILIES) or _name.lower() in _SINGLE:
         del os.environ[_name]
 
+# Nor may what bintally keeps for later runs, of a person's trainings or of an earlier test run's; and home stays as it is.
+_CACHE = tempfile.TemporaryDirectory(prefix="bintally-tests-")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
+
 # The same examples on every machine, however slow it is; nothing is written beside the code.
 settings.register_profile(
     "house", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("house")
+
+
+def pytest_unconfigure() -> None:
+    _CACHE.cleanup()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

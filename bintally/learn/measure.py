@@ -295,6 +295,8 @@ def measure(
                 keep_activations="off" if keep == "auto" and recipe.train.epochs <= views else keep,
             ),
             keep=dataclasses.replace(recipe.keep, folder=str(scratch)),
+            # A first epoch decodes: what earlier runs left decoded on disk would hide that.
+            squares=dataclasses.replace(recipe.squares, max_gb=0.0) if how.epoch == "first" else recipe.squares,
         )
         stack.callback(shared.close)
         photos = shared.parts(asked)[0].photos

@@ -243,7 +243,8 @@ def test_after_a_kill_the_same_command_goes_on(program: Any, tmp_path: Path) -> 
     found = json.loads((folder / "tune.json").read_text())
     assert found["states"].pop("fail") == 1  # the one that was running was queued again
     assert sum(found["states"].values()) == 6
-    numbers = [row["train.head_lr"] for row in table(folder)]
+    # The kill may have come before the trial that was running had drawn anything.
+    numbers = [row["train.head_lr"] for row in table(folder) if row["train.head_lr"]]
     assert len(set(numbers)) == 6
 
 
