@@ -3,6 +3,8 @@ keeps and lists what SageMaker would. Operations that it does not implement are 
 
 import json
 import os
+import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,9 @@ def test_a_training(moto: str) -> None:
     assert described["HyperParameters"] == {"recipe": "seed", "train.epochs": "3"}
     assert described["EnableManagedSpotTraining"] is True
     assert described["StoppingCondition"]["MaxWaitTimeInSeconds"] == 14_400
+    assert told("status", done["name"])["model"] == described["ModelArtifacts"]["S3ModelArtifacts"]
+    assert told("stop", done["name"])["status"] == "Completed"  # nothing to stop, nothing sent
+    assert call("logs", done["name"]).stdout == ""
     listed = told("status", "--project", "training")
     assert [(one["sort"], one["name"]) for one in listed] == [("training", done["name"])]
     assert told("status", "--project", "another") == []
@@ -67,7 +72,8 @@ def test_a_tuning(moto: str, tmp_path: Path) -> None:
     space.write_text("[train]\nhead_lr = { low = 1e-4, high = 1e-1, log = true }\nbatch_size = [32, 64]\n")
     words = ("tune", DATA, *SETTINGS, "--project", "tuning", "--space", space, "--no-wait")
     for more in (
-        ("--strategy", "Bayesian"),
+        ("--strategy", "Bayesian", "--set", "cloud.tune_early_stopping=Auto"),
+        ("--strategy", "Random", "--set", "cloud.tune_seed=7"),
         ("--strategy", "Hyperband", "--set", "train.epochs=9"),
         ("--strategy", "Grid"),
     ):
@@ -75,6 +81,29 @@ def test_a_tuning(moto: str, tmp_path: Path) -> None:
         described = boto3.client("sagemaker").describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
         assert described["HyperParameterTuningJobConfig"]["Strategy"] == more[1]
     assert {one["sort"] for one in told("status", "--project", "tuning")} == {"tuning"}
+    gone = told("destroy", "--project", "tuning", "--yes", "--records")
+    assert [one["sort"] for one in gone["removed"]] == ["tuning"] * 4
+    assert told("status", "--project", "tuning") == []
+
+
+def test_what_a_training_wrote_is_read_and_brought(moto: str, tmp_path: Path) -> None:
+    name = told("train", DATA, *SETTINGS, "--project", "output")["name"]
+    logs, s3 = boto3.client("logs"), boto3.client("s3")
+    where = {"logGroupName": "/aws/sagemaker/TrainingJobs", "logStreamName": f"{name}/algo-1-1"}
+    logs.create_log_group(logGroupName=where["logGroupName"])
+    logs.create_log_stream(**where)
+    now = int(time.time() * 1000)
+    logs.put_log_events(**where, logEvents=[{"timestamp": now + n, "message": f"line {n}"} for n in range(3)])
+    assert call("logs", name).stdout.splitlines() == ["line 0", "line 1", "line 2"]
+    for what in ("model", "output"):
+        with tarfile.open(tmp_path / "archive.tar.gz", "w:gz") as archive:
+            archive.addfile(tarfile.TarInfo(f"{what}.txt"))
+        uri = boto3.client("sagemaker").describe_training_job(TrainingJobName=name)["ModelArtifacts"]
+        key = uri["S3ModelArtifacts"].removeprefix("s3://bintally/").replace("model.tar.gz", f"{what}.tar.gz")
+        s3.upload_file(str(tmp_path / "archive.tar.gz"), "bintally", key)
+    call("download", name, "--to", tmp_path / "run")
+    assert (tmp_path / "run/model/model.txt").is_file()
+    assert (tmp_path / "run/output/output.txt").is_file()
 
 
 @pytest.mark.parametrize("kind", [("--instances", 2), ("--serverless",)])
@@ -87,6 +116,8 @@ def test_an_endpoint(moto: str, tmp_path: Path, kind: tuple[object, ...]) -> Non
     assert boto3.client("s3").head_object(Bucket="bintally", Key=key)["ContentLength"] > 1000
     foreign = boto3.client("sagemaker")
     foreign.create_model(ModelName="foreign", PrimaryContainer={"Image": "i"}, ExecutionRoleArn=SETTINGS[-1])
+    hour = told("cost", "--running", "--project", "endpoint")["lines"]
+    assert [line["how"].startswith("2 × ml.c5.large") for line in hour] == ([] if "--serverless" in kind else [True])
     listed = told("status", "--project", "endpoint")
     assert [one["sort"] for one in listed] == ["endpoint", "configuration", "model"]
     gone = told("destroy", "--project", "endpoint", "--yes")
