@@ -68,6 +68,8 @@ def fetch(
     tables = parse_assignments(assign or [])
     check_tables(tables, {"fetch": fetching.FetchSettings, "store": StoreSettings}, "--set")
     how = {"endpoint": endpoint, "region": region, "unsigned": unsigned}
+    if _given(how) and not source.lower().startswith(("s3://", "s3a://")):
+        raise UsageError(f"--{next(iter(_given(how)))} is for s3://bucket, and would change nothing at {source}")
     store_settings = fill(StoreSettings, "store", flags=tables.get("store", {}) | _given(how))
     settings = fill(fetching.FetchSettings, "fetch", flags=tables.get("fetch", {}) | _given({"in_flight": in_flight}))
     choice = choose.Choice(list_file=list_file, ids=ids, ids_file=ids_file, limit=limit, per_count=per_count)

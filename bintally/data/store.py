@@ -326,7 +326,8 @@ def _translated(error: Exception, url: str, name: str, *, tries: int = 1) -> Bin
     again = f" ({tries} tries)" if tries > 1 else ""
     if _NO_CREDENTIALS.search(text):
         return AccessDeniedError(
-            f"{url}: no credentials found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ask unsigned"
+            f"{url}: no credentials found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ask without any by "
+            "--set store.unsigned=true"
         )
     denied = isinstance(error, refusals.PermissionDeniedError | refusals.UnauthenticatedError)
     if denied or status in {401, 403} or code in _REFUSALS:

@@ -443,6 +443,9 @@ def test_the_command_line(store: Store, tmp_path: Path, capsys: pytest.CaptureFi
     assert "2 objects" in str(done.exception)
     done = CliRunner().invoke(app, ["fetch", store.url, "--to", store.url])
     assert isinstance(done.exception, UsageError)
+    done = CliRunner().invoke(app, [*words, "--endpoint", "http://127.0.0.1:1"])
+    assert isinstance(done.exception, UsageError)
+    assert "--endpoint is for s3://bucket" in str(done.exception)
 
 
 @pytest.mark.real
