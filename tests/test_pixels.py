@@ -1,6 +1,5 @@
 import io
 import struct
-import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
 from bintally import pixels
 from bintally.errors import UnreadablePhotoError
@@ -159,14 +158,19 @@ def jpeg_claiming(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "bomb", [png_claiming(30_000, 30_000), jpeg_claiming(30_000, 30_000), png_claiming(1 << 20, 1 << 20)]
+    "bomb",
+    [png_claiming(30_000, 30_000), jpeg_claiming(30_000, 30_000), png_claiming(1 << 20, 1 << 20)],
+    ids=["png", "jpeg", "larger png"],
 )
-def test_a_decompression_bomb_is_refused_undecoded(bomb: bytes) -> None:
-    before = time.perf_counter()
+def test_a_decompression_bomb_is_refused_undecoded(bomb: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decoded(*_: object, **__: object) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", decoded)
+    monkeypatch.setattr(pixels.simplejpeg, "decode_jpeg", decoded)
     for at_least in (None, 224):
         with pytest.raises(UnreadablePhotoError, match="refused undecoded"):
             pixels.decode(bomb, at_least=at_least)
-    assert time.perf_counter() - before < 1
 
 
 def test_the_limit_is_on_pixels_and_can_be_set() -> None:

@@ -106,7 +106,7 @@ def test_ctrl_c_ends_a_push_cleanly(tmp_path: Path) -> None:
             assert time.monotonic() < until
             time.sleep(0.02)
         push.send_signal(signal.SIGINT)
-        _, told = push.communicate(timeout=30)
+        _, told = push.communicate(timeout=120)
     finally:
         push.kill()
         server.shutdown()

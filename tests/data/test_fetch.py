@@ -232,7 +232,7 @@ def test_ctrl_c_is_clean(web: tuple[str, type[Counting]], tmp_path: Path) -> Non
     while len(files_in(tmp_path)) < 3 and time.monotonic() < until:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "stopped; what was finished is kept" in stderr
     assert "Traceback" not in stderr
