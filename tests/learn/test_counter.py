@@ -18,7 +18,7 @@ from bintally.learn.counter import TrainedCounter
 from bintally.learn.model import load_run_model
 from bintally.learn.recipe import Recipe
 from bintally.learn.train import train
-from bintally.pixels import read_input
+from bintally.pixels import read_input, read_square
 
 
 @pytest.fixture
@@ -78,3 +78,15 @@ def test_what_is_no_run_is_refused(run: Path, tmp_path: Path) -> None:
     write_card(run, dataclasses.replace(read_card(run), kind="exported"))
     with pytest.raises(ModelError, match="exported model"):
         TrainedCounter.load(run)
+
+
+def test_maps_come_with_the_logits_that_it_answers_with(run: Path, tmp_path: Path) -> None:
+    paths = sorted((tmp_path / "photos" / "bin-images").iterdir())[:3]
+    counter = TrainedCounter.load(run, device="cpu")
+    squares = np.stack([read_square(path.read_bytes(), counter.card.pixels) for path in paths])
+    logits, maps = counter.maps(squares)
+    assert np.abs(logits - np.stack(counter.logits([path.read_bytes() for path in paths]))).max() < 1e-5  # type: ignore[arg-type]
+    assert maps.shape[:2] == logits.shape
+    # A linear head: what the places say on average, and the bias, which is the same for every photo, is the logit.
+    bias = logits - maps.mean(axis=(2, 3))
+    assert np.abs(bias - bias[0]).max() < 1e-4

@@ -171,6 +171,9 @@ def test_heat_lies_where_the_evidence_is(engine: Engine, photos: list[bytes], mo
         assert heat.min() >= 0
         assert heat.max() == pytest.approx(1.0)
         maps = np.array(compiled({"photos": pixels.read_input(photo, spec)[None]})["maps"])[0]
+        logits, own = engine.maps(pixels.read_square(photo, spec)[None])
+        assert np.abs(own[0] - maps).max() < 1e-4
+        assert engine.answer(logits[0]) == answer
         evidence = maps[answer.count] - maps.mean(axis=0)
         cells = heat.reshape(8, 4, 8, 4).mean(axis=(1, 3))
         assert np.corrcoef(cells.ravel(), np.maximum(evidence, 0).ravel())[0, 1] > 0.9
