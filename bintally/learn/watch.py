@@ -138,7 +138,8 @@ class Recorder:
         if self.reads(step):
             grads = {name: p.grad for name, p in self._trained.items() if p.grad is not None}
             self._gradients = {name: measured(grad, spread=True) for name, grad in grads.items()}
-            self._before = {n: p.detach().clone() for n, p in self._trained.items()}
+            # What has no gradient (a layer that this forward pass did not use) is not changed, and that is no finding.
+            self._before = {name: self._trained[name].detach().clone() for name in grads}
 
     def after_step(self, step: int, epoch: int, loss: float) -> Check | None:
         """After the optimizer's step. Gives the check, and has written it, when this step was read."""

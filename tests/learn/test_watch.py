@@ -92,6 +92,24 @@ def test_frozen_layers_are_not_read(tmp_path: Path) -> None:
     assert {name for check in recorder.checks for name in check.activations} == {"1.0", "4"}
 
 
+class WithUnused(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.unused = network(), nn.Sequential(nn.Linear(5, 5), nn.ReLU())
+
+    def forward(self, photos: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.used(photos)
+        return logits
+
+
+def test_layers_without_gradients_are_no_findings(tmp_path: Path) -> None:
+    recorder = watch.Recorder(WithUnused(), tmp_path, every=1)
+    train(recorder._model, recorder, 3)  # type: ignore[arg-type]
+    assert {"used.4.weight"} < set(recorder.checks[0].updates)
+    found = watch.judge(watch.load_rules(), recorder.history(finished=True))
+    assert [one for findings in found.values() for one in findings if "unused" in one.where] == []
+
+
 def test_hooks_are_gone_between_watched_steps(tmp_path: Path) -> None:
     model = network()
     recorder = watch.Recorder(model, tmp_path, every=100)
