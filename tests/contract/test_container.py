@@ -16,6 +16,7 @@ from bintally.data.push import push
 from bintally.data.source import open_folder
 from bintally.data.store import open_store
 from tests.cloud.opt_ml import QUICK, ROOT, class_folders, environment, finished, job, lay_out, stopped_when
+from tests.contract.only_extras import only, train_extras
 from tests.contract.stand_ins import free_port
 
 WEIGHTS = "checkpoints/run/model.safetensors"
@@ -32,14 +33,14 @@ def lines_of(log: str) -> list[dict[str, float]]:
 
 @pytest.mark.slow
 def test_a_complete_job(tmp_path: Path) -> None:
-    """A pushed split in the channel `data`; watched and profiled."""
+    """A pushed split in the channel `data`; watched and profiled, with what the image holds and no more."""
     split = open_folder(class_folders(tmp_path / "bins", parts=ALL_PARTS))
     write_manifest(tmp_path / "bins/split.parquet", split)
     root = tmp_path / "ml"
     push(split, open_store(str(root / "input/data/data"), create=True))
     wishes = {"watch": "true", "profile": "true", "profile.tries": "0", "profile.steps": "5", "profile.warmup": "1"}
     lay_out(root, QUICK | wishes)
-    code, log = finished(root)
+    code, log = finished(root, **only(tmp_path / "environment", *train_extras()))
     assert code == 0, log
     assert not (root / "output/failure").exists()
 

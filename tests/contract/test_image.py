@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.contract.only_extras import only, train_extras
 from tests.model_folder import make_model, make_photo
 from tests.serve.stand_in import ROOT, Server, free_port
 
@@ -67,6 +68,15 @@ def opt_ml(tmp_path: Path) -> Iterator[Path]:
     (root / "model").chmod(0o555)
     yield root
     (root / "model").chmod(0o755)
+
+
+def test_what_the_train_image_lacks_is_not_found(tmp_path: Path) -> None:
+    code = "import bintally, torch, boto3; from importlib.util import find_spec; print(find_spec('optuna'))"
+    environ = {**os.environ, **only(tmp_path, *train_extras())}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environ, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "None\n", done.stderr  # tests/contract/test_container.py carries a job out there
 
 
 @pytest.mark.slow
