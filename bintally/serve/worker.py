@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -62,11 +63,19 @@ def run(
     settings: ServeSettings, load: Load, sock: socket.socket, slots: Slots, on_ready: Callable[[], None] | None = None
 ) -> None:
     """Serves on a bound socket until SIGTERM or SIGINT. Raises BintallyError when the model is not fit."""
+    _allow_connections()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the model is being loaded anyway
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # nothing to finish yet
     engine = load()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings, load, engine, sock, slots, on_ready))
+
+
+def _allow_connections() -> None:
+    """As many open files as this process may have: many systems begin at 1,024, which as many slow clients would hold."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # then it stays as it is
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _serve(

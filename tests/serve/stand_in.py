@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -111,7 +111,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(folder: Path, *, ms: float = 1.0, **settings: Any) -> Iterator[Server]:
+def serving(
+    folder: Path, *, ms: float = 1.0, program: Sequence[str] = (sys.executable, __file__), **settings: Any
+) -> Iterator[Server]:
     """A server of the stand-in; its model folder is `folder / "model"`."""
     model = folder / "model"
     model.mkdir(exist_ok=True)
@@ -122,7 +124,7 @@ def serving(folder: Path, *, ms: float = 1.0, **settings: Any) -> Iterator[Serve
     log = folder / "log"
     with log.open("ab") as out:
         process = subprocess.Popen(
-            [sys.executable, __file__, "serve", json.dumps(orders)],
+            [*program, "serve", json.dumps(orders)],
             stderr=out,
             cwd=ROOT,
             env={**os.environ, **QUIET, "TMPDIR": str(folder)},

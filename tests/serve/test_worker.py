@@ -66,6 +66,20 @@ def test_stopping_while_the_model_loads_exits_0(tmp_path: Path) -> None:
     process.stdout.close()
 
 
+def test_slow_clients_cannot_take_all_open_files(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys; from tests.serve import stand_in\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (48, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n"
+        "stand_in.main()"
+    )
+    with serving(tmp_path, program=(sys.executable, "-c", code)) as server:
+        silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(100)]
+        answer = httpx.post(f"{server.url}/invocations", content=photo(), headers=JPEG, timeout=5)
+        assert answer.status_code == 200
+        for one in silent:
+            one.close()
+
+
 def steady(server: Server, stop: threading.Event, found: list[tuple[int, str]]) -> None:
     with httpx.Client(timeout=20) as client:
         while not stop.is_set():
