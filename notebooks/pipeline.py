@@ -21,7 +21,8 @@
 # It runs in two places, by one setting. With `CLOUD = "local"` everything happens on this machine, with no account and no
 # network: bintally draws the bins itself, and `bintally cloud local` is the managed service, jobs, bucket, endpoint and
 # all, behind the same calls. With `CLOUD = "cloud.toml"` the same cells run on AWS, on real bins;
-# `docs/aws-first-run.md` says what the file needs (bucket, role, images) and what it costs.
+# `docs/aws-first-run.md` says what the file needs (bucket, role, images) and what it costs. Each step tells its most before
+# anything is made; one that may cost more than the file's `cost_limit` stops the notebook and says so.
 
 # %% tags=["parameters"]
 CLOUD = "local"  # or the path of a file with [cloud] settings: the same cells on AWS
@@ -29,6 +30,7 @@ WORK = "pipeline-work"  # a folder for all that this notebook makes
 PHOTOS = 1500  # drawn bins, or real ones to fetch
 EPOCHS = 10  # of the training
 TUNE_JOBS, TUNE_EPOCHS = 4, 4  # trainings of the tuning job, and how long each is
+BACKBONE = ""  # on AWS: s3://… of the pretrained snapshot, where containers have no internet
 
 # %% [markdown]
 # ## How a step is taken
@@ -132,8 +134,8 @@ fetched = bintally("fetch", SOURCE, "--list", work / "file_list.json", "--to", b
 # %% [markdown]
 # ## Look
 #
-# Before anything is learnt: how many items lie in a bin, how many photos are blurred, how many have a sibling, which is
-# another photo of the same bin at another moment.
+# Before anything is learnt: how many items lie in a bin, how many photos have a sibling, which is another photo of the same
+# bin at another moment, and how many are blurred.
 
 # %%
 summary = bintally("summary", bins, "--json", quiet=True)
@@ -144,7 +146,8 @@ ax.set(xlabel="items in the bin, by its record", ylabel="photos")
 plt.show()
 caption(
     f"{summary['photos']:,} photos. {summary['series']['sibling_share']:.0%} have a sibling of the same bin, "
-    f"{summary['blur']['share']:.0%} are blurred, {summary['counts']['over_five_share']:.0%} hold more than five items."
+    f"{summary['counts']['over_five_share']:.0%} hold more than five items, {summary['blur']['share']:.0%} lie below the "
+    f"measure of blur{', which was set for larger photos than these' if CLOUD == 'local' else ''}."
 )
 
 # %% [markdown]
@@ -210,6 +213,8 @@ if CLOUD == "local":
     print("\n".join(f"{name}={value}" for name, value in environment.items() if "KEY" not in name))
 else:
     settings, config = tomllib.loads(Path(CLOUD).read_text())["cloud"], ["--config", CLOUD]
+    if "region" in settings:  # for the bucket and the endpoint, too
+        os.environ["AWS_REGION"] = settings["region"]
 BUCKET = settings.get("bucket", "bintally")
 
 # %% [markdown]
@@ -238,8 +243,9 @@ space.write_text(
     "[train]\nhead_lr = { low = 3e-4, high = 1e-2, log = true }\nbatch_size = { choices = [16, 32, 64] }\n"
 )
 limits = ["--jobs", TUNE_JOBS, "--parallel", 2, "--strategy", "Bayesian"]
+backbone = ["--backbone", BACKBONE] if BACKBONE else []
 tuning = bintally(
-    *("cloud", "tune", DATA, "--recipe", RECIPE, "--space", space, *limits),
+    *("cloud", "tune", DATA, "--recipe", RECIPE, "--space", space, *limits, *backbone),
     *("--set", f"train.epochs={TUNE_EPOCHS}", "--json", *config),
 )
 
@@ -273,7 +279,7 @@ best
 RUN = work / "trained"
 chosen = [word for name, value in best.items() for word in ("--set", f"{name}={value}")]
 job = bintally(
-    *("cloud", "train", DATA, "--recipe", RECIPE, *chosen, "--set", f"train.epochs={EPOCHS}"),
+    *("cloud", "train", DATA, "--recipe", RECIPE, *chosen, "--set", f"train.epochs={EPOCHS}", *backbone),
     *("--watch", "--profile", "--set", "profile.steps=12", "--set", "profile.try_steps=8"),
     *("--to", RUN, "--json", *config),
 )
@@ -290,15 +296,15 @@ display(Image(filename=str(RUN / "output" / "curves.png"), width=850))
 caption("Loss, accuracy and error over the epochs; dotted: the epoch that is kept.")
 
 # %% [markdown]
-# What the debug rules found, and what people do about it. The thresholds are the familiar ones; `bintally watch` judges the
-# same records by others.
+# What the debug rules found, and what people do about it. Classes are numbered from 0, the smallest count. The thresholds are
+# the familiar ones; `bintally watch` judges the same records by others.
 
 # %%
 verdicts = {path.stem: json.loads(path.read_bytes()) for path in sorted((RUN / "output" / "watch").glob("*.json"))}
 fired = {name: one for name, one in verdicts.items() if one["RuleTriggered"]}
 lines = [
-    f"- **{name}**, {one['Violations']} findings; step {one['Details']['findings'][0]['step']}: "
-    f"{one['Details']['findings'][0]['message']}. {one['Details']['advice']}"
+    f"- **{name}**, {one['Violations']} finding{'s' * (one['Violations'] != 1)}; "
+    f"step {one['Details']['findings'][0]['step']}: {one['Details']['findings'][0]['message']}. {one['Details']['advice']}"
     for name, one in fired.items()
 ]
 quiet = ", ".join(sorted(verdicts.keys() - fired.keys()))

@@ -18,9 +18,22 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
-# What is piped into a file or another program has no width that a table should be squeezed into.
-_out = Console(highlight=False, soft_wrap=True, markup=False, width=None if sys.stdout.isatty() else 200)
-_err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+# What is piped into a file or another program has no width that a table should be squeezed into; and it is no terminal,
+# whatever FORCE_COLOR says, which Jupyter sets for everything that a notebook starts.
+_out = Console(
+    highlight=False,
+    soft_wrap=True,
+    markup=False,
+    width=None if sys.stdout.isatty() else 200,
+    force_terminal=None if sys.stdout.isatty() else False,
+)
+_err = Console(
+    stderr=True,
+    highlight=False,
+    soft_wrap=True,
+    markup=False,
+    force_terminal=None if sys.stderr.isatty() else False,
+)
 
 
 def out(text: str) -> None:

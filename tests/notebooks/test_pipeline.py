@@ -6,10 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from bintally.cloud.cost import endpoint_cost, read_prices, training_cost, tuning_cost
+from bintally.cloud.options import CloudSettings
+from bintally.settings import fill
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 LARGEST = 1_000_000
@@ -48,9 +53,33 @@ def test_it_is_kept_with_outputs_and_small(notebook: dict[str, Any]) -> None:
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     outputs = [out for cell in code for out in cell["outputs"]]
     assert not [out for out in outputs if out["output_type"] == "error"]
+    assert "\x1b" not in "".join("".join(out.get("text", "")) for out in outputs), "bars and colours of a terminal"
     assert sum("image/png" in out.get("data", {}) for out in outputs) >= 6
     assert (NOTEBOOKS / "pipeline.ipynb").stat().st_size < LARGEST
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+
+
+def test_one_setting_takes_it_to_aws(
+    notebook: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the file that docs/aws-first-run.md gives: where the cell that starts the service here reads it."""
+    monkeypatch.setenv("AWS_REGION", "nowhere")
+    page = (NOTEBOOKS.parent / "docs/aws-first-run.md").read_text(encoding="utf-8")
+    (tmp_path / "cloud.toml").write_text(page.split("```toml\n")[1].split("```")[0])
+    (parameters,) = [one for one in notebook["cells"] if "parameters" in one["metadata"].get("tags", ())]
+    (service,) = [one for one in notebook["cells"] if "atexit.register" in source_of(one)]
+    names: dict[str, Any] = {"os": os, "tomllib": tomllib, "Path": Path}
+    exec(source_of(parameters), names)
+    assert names["CLOUD"] == "local"
+    names["CLOUD"] = str(tmp_path / "cloud.toml")
+    exec(source_of(service), names)
+    assert (names["BUCKET"], os.environ["AWS_REGION"]) == ("my-bins-123456789012", "us-east-1")
+    # No step costs more than the file allows: there is nobody to ask.
+    settings = fill(CloudSettings, "cloud", file={"cloud": names["settings"]}, environ={})
+    prices = read_prices()
+    tuning = tuning_cost(settings, prices, names["TUNE_JOBS"])
+    for reckoning in (tuning, training_cost(settings, prices), endpoint_cost(settings, prices)):
+        assert not reckoning.exceeds(settings.cost_limit), reckoning.words()
 
 
 def end_what_is_left(folder: Path) -> None:
