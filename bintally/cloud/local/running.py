@@ -1,5 +1,6 @@
 """One training job while it runs: room, channels, the program on each host, its end, its archives."""
 
+import os
 import shutil
 import threading
 import time
@@ -17,6 +18,7 @@ from bintally.cloud.local.shared import Shared
 from bintally.cloud.local.state import now
 from bintally.cloud.local.tree import CHECKPOINTS, Tree, training_environ, write_tree
 from bintally.cloud.metrics import read_metrics
+from bintally.cores import num_cores
 
 Outcome = Literal["completed", "failed", "stopped", "runtime", "wait", "interrupted", "shutdown"]
 
@@ -153,6 +155,9 @@ class TrainingRun:
     def _train(self, trees: Sequence[Tree], mirrors: Sequence[Mirror], began: float) -> tuple[Outcome, str]:
         hosts = [tree.host for tree in trees]
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())} if len(trees) > 1 else {}
+        if "OMP_NUM_THREADS" not in os.environ and (share := len(trees) * self._job.get("_share", 1)) > 1:
+            # Each program would take every core, and they would wait for each other: several times slower in all.
+            meeting |= {"OMP_NUM_THREADS": str(max(1, num_cores() // share))}
         children: list[Child] = []
         at, before = time.monotonic(), self._trained_s
         try:

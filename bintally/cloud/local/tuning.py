@@ -223,6 +223,7 @@ class Tunings:
 
     def _launch(self, job: Record, place: int, values: dict[str, str]) -> None:
         name = f"{job[TUNING.name]}-{place + 1:03d}-{secrets.token_hex(4)}"
+        limits = job["HyperParameterTuningJobConfig"]["ResourceLimits"]
         # Noted first: a training that the service did not live to note would be nobody's.
         self._shared.state.change(TUNING.state, job[TUNING.name], _trainings=[*job["_trainings"], name])
         try:
@@ -230,6 +231,7 @@ class Tunings:
                 {**_training(job["TrainingJobDefinition"], values), "TrainingJobName": name, "Tags": job["_tags"]},
                 TuningJobArn=job[TUNING.arn],
                 _tuned=values,
+                _share=min(limits["MaxParallelTrainingJobs"], self._shared.settings.parallel_jobs),
             )
         except ServiceError as error:
             if error.code != "ResourceLimitExceeded":

@@ -167,6 +167,26 @@ def test_a_tuning_goes_on_after_a_restart(made: Callable[..., Cloud]) -> None:
     assert job["TrainingJobStatusCounters"]["NonRetryableError"] == 1
 
 
+def test_trainings_side_by_side_share_the_cores(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("bintally.cloud.local.running.num_cores", lambda: 9)
+
+    def threads(name: str) -> str | None:
+        assert cloud.trained(name)["TrainingJobStatus"] == "Completed"
+        base = "tuned" if name.startswith("tuning") else "out"
+        seen = cloud.archive(f"s3://bintally/{base}/{name}/output/output.tar.gz")["seen-algo-1.json"]
+        told: str | None = json.loads(seen)["environ"].get("OMP_NUM_THREADS")
+        return told
+
+    name = tune(cloud, ResourceLimits={"MaxNumberOfTrainingJobs": 2, "MaxParallelTrainingJobs": 2})
+    ended(cloud, name)
+    assert [threads(one["TrainingJobName"]) for one in trainings(cloud, name)] == ["4", "4"]
+    assert threads(cloud.train(hosts=3)) == "3"
+    assert threads(cloud.train()) is None
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")  # whoever starts the service knows better
+    assert threads(cloud.train(hosts=2)) == "7"
+
+
 def test_stopped(cloud: Cloud) -> None:
     name = tune(cloud, static={"epochs": "10", "seconds": "60"})
     wait_for(lambda: trainings(cloud, name, StatusEquals="InProgress"), lambda rows: len(rows) == 2)
