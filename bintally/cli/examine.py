@@ -120,6 +120,18 @@ def _bytes(path: Path) -> bytes:
 
 
 def _maps_of(run: Path, card: "ModelCard", settings: "ExamineSettings") -> "MapsOf":
+    """The counter, loaded when it is first asked: it may not be."""
+    loaded: list[MapsOf] = []
+
+    def maps(squares: Any) -> Any:
+        if not loaded:
+            loaded.append(_load(run, card, settings))
+        return loaded[0](squares)
+
+    return maps
+
+
+def _load(run: Path, card: "ModelCard", settings: "ExamineSettings") -> "MapsOf":
     if card.kind == "exported":
         from bintally.serve.engine import Engine
 

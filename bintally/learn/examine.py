@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,26 +66,6 @@ class ExamineSettings:
     device: str = "auto"
 
 
-class Cut(Protocol):
-    """A way to cut the examined photos into slices: see `bintally.data.traits.Trait`."""
-
-    @property
-    def name(self) -> str:
-        """Of the trait."""
-
-    @property
-    def about(self) -> str:
-        """What is measured, in a sentence."""
-
-    @property
-    def order(self) -> Sequence[str]:
-        """The slices."""
-
-    @property
-    def of(self) -> Sequence[str]:
-        """Each photo's slice."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beside:
     """What is known of the photos beyond the manifest.
@@ -97,7 +77,7 @@ class Beside:
         regions: name → where a photo shows it.
     """
 
-    cuts: Callable[[Sequence[Row]], Sequence[Cut]]
+    cuts: Callable[[Sequence[Row]], Sequence[slices.Cut]]
     look_alikes: Sequence[Sequence[str]] = ()
     changes: Sequence[tuple[str, str, str]] = ()
     regions: Mapping[str, Regions] = field(default_factory=dict)
@@ -116,6 +96,9 @@ def examine(
     answers: by_eye.Answers | None = None,
 ) -> dict[str, Any]:
     """Examines an evaluated run or model, and writes what was found and the form to count by eye.
+
+    Maps that an earlier examination left in `to`, of the same weights, photos and settings, are taken as they are: with a
+    person's answers the rest is done anew in seconds.
 
     Args:
         folder: the run or model, whose evaluation is read.
@@ -168,7 +151,8 @@ def examine(
         "photos": {"examined": len(part.photo_ids), "groups": len(set(part.groups))},
         "figures": {name: slices.ends(one) for name, one in figures.items()},
         "slices": cut,
-        "maps": _maps(part, rows, card, manifest, maps_of, beside.regions, settings, progress),
+        "maps": _earlier(to, card, manifest, settings)
+        or _maps(part, rows, card, manifest, maps_of, beside.regions, settings, progress),
         "labels": _labels(kept, rows_by_id, card, settings),
         "limits": _limits(part, said, card, shares, rows_by_id, beside, answers),
         "by_eye": {
@@ -248,6 +232,26 @@ def _photo(row: Row) -> dict[str, Any]:
         "blur": row.blur,
         "items": [{"name": item.name or item.sku, "quantity": item.quantity} for item in items],
     }
+
+
+_MAPPED_BY = ("part", "photos", "shown", "share", "resamples", "seed")
+"""The settings that maps depend on."""
+
+
+def _earlier(to: Path, card: ModelCard, manifest: Manifest, settings: ExamineSettings) -> dict[str, Any] | None:
+    """The maps of an earlier examination, if there is one that would come out the same."""
+    try:
+        before = json.loads((to / EXAMINATION_FILE).read_bytes())
+        same = (
+            before["format"] == FORMAT
+            and before["model"] == _about(card)
+            and before["manifest"] == {"root": str(manifest.root), "digest": manifest.digest}
+            and all(before["settings"][name] == getattr(settings, name) for name in _MAPPED_BY)
+        )
+        found: dict[str, Any] = before["maps"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # none, or a damaged one: it is written anew
+    return found if same else None
 
 
 def _maps(

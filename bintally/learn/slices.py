@@ -1,7 +1,7 @@
 """Where a counter fails: its figures slice by slice, with intervals, and what of it the counts alone do not explain. Pure."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -10,6 +10,26 @@ from bintally.scores import Floats, Predictions, per_photo
 
 FIGURES = ("accuracy", "within_one", "nll", "bias_expected")
 BEYOND = ("accuracy_beyond", "nll_beyond")
+
+
+class Cut(Protocol):
+    """A way to cut the examined photos into slices: see `bintally.data.traits.Trait`."""
+
+    @property
+    def name(self) -> str:
+        """Of the trait."""
+
+    @property
+    def about(self) -> str:
+        """What is measured, in a sentence."""
+
+    @property
+    def order(self) -> Sequence[str]:
+        """The slices."""
+
+    @property
+    def of(self) -> Sequence[str]:
+        """Each photo's slice."""
 
 
 def beyond_count(values: Floats, classes: Sequence[int] | np.ndarray[Any, Any]) -> Floats:

@@ -161,3 +161,25 @@ def test_what_was_not_evaluated(world: tuple[Path, Manifest], tmp_path: Path) ->
     (run / "evaluation" / "evaluation.json").write_text("{")
     with pytest.raises(RunError, match="damaged"):
         call(world, tmp_path)
+
+
+def test_maps_are_not_made_twice(
+    world: tuple[Path, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bintally.learn import examine as room
+
+    found = call(world, tmp_path)
+
+    def never(*_: object) -> dict[str, object]:
+        raise AssertionError("the maps were there")
+
+    monkeypatch.setattr(room, "_maps", never)
+    again = call(world, tmp_path, answers=Answers(counts={}, changes={("a", "b"): True}))
+    assert again["maps"] == found["maps"]
+    assert again["limits"]["by_eye"]["changes"]["pairs"] == 1
+    for other in ({"photos": 5}, {"share": 0.2}, {"seed": 3}):
+        with pytest.raises(AssertionError, match="the maps were there"):
+            call(world, tmp_path, **other)
+    (tmp_path / "examination.json").write_text("{")
+    with pytest.raises(AssertionError, match="the maps were there"):
+        call(world, tmp_path)
