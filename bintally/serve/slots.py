@@ -1,4 +1,4 @@
-"""How many photos the server has taken and not yet answered: one limit over all worker processes."""
+"""What the worker processes know of each other: photos taken and not yet answered, under one limit, and connections."""
 
 import contextlib
 import fcntl
@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 
-_SIZE = 8  # bytes of one worker's figure
+_SIZE = 8  # bytes of one figure of one worker
 
 
 class Slots:
@@ -25,9 +25,10 @@ class Slots:
     def __init__(self, capacity: int, *, workers: int = 1, worker: int = 0, fd: int | None = None) -> None:
         self.capacity = capacity
         self._workers, self._worker = workers, worker
-        self.fd = _memory(workers * _SIZE) if fd is None else fd
-        self._map = mmap.mmap(self.fd, workers * _SIZE)
-        self._used = memoryview(self._map).cast("q")
+        self.fd = _memory(2 * workers * _SIZE) if fd is None else fd
+        self._map = mmap.mmap(self.fd, 2 * workers * _SIZE)
+        figures = memoryview(self._map).cast("q")
+        self._used, self._open = figures[:workers], figures[workers:]
 
     @property
     def in_use(self) -> int:
@@ -38,6 +39,20 @@ class Slots:
     def is_full(self) -> bool:
         """Whether no place is free just now."""
         return self.in_use >= self.capacity
+
+    @property
+    def connections(self) -> int:
+        """Open connections of this worker."""
+        return self._open[self._worker]
+
+    @connections.setter
+    def connections(self, number: int) -> None:
+        self._open[self._worker] = number
+
+    @property
+    def fewest_connections(self) -> int:
+        """Open connections of the worker that has the fewest; one that is being started has none."""
+        return min(self._open)
 
     def take(self, places: int) -> bool:
         """Takes that many places, or none when they are not all free."""
@@ -52,9 +67,9 @@ class Slots:
         self._used[self._worker] -= places  # only this process writes this figure
 
     def clear(self, worker: int) -> None:
-        """Gives back all places of a worker that is gone."""
+        """Gives back all places of a worker that is gone, and forgets its connections."""
         with self._locked():
-            self._used[worker] = 0
+            self._used[worker] = self._open[worker] = 0
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

@@ -2,11 +2,15 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Iterator
 from typing import Any
 
 from uvicorn import Config, Server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from bintally.serve.listener import FairListener
+from bintally.serve.slots import Slots
 
 _HEADERS_SIZE = 65_536  # bytes of a request's line and headers
 _DRAIN_SIZE = 64_000_000  # bytes of a refused body that are read and thrown away, so that the client sees the answer
@@ -20,6 +24,7 @@ class PatientProtocol(HttpToolsProtocol):
     """
 
     header_timeout_s = 10.0
+    slots: Slots | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -32,12 +37,14 @@ class PatientProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """A client is there: from now on it has its time to send headers."""
         super().connection_made(transport)
+        self._tell()
         self._arm(self.header_timeout_s, self._headers_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         self._disarm()
         super().connection_lost(exc)
+        self._tell()
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
@@ -89,6 +96,10 @@ class PatientProtocol(HttpToolsProtocol):
         if self._message_open and not self.transport.is_closing():
             self._arm(_DRAIN_S, self.transport.close)
 
+    def _tell(self) -> None:
+        if self.slots is not None:
+            self.slots.connections = len(self.connections)
+
     def _arm(self, seconds: float, then: Any) -> None:
         self._disarm()
         self._timer = self.loop.call_later(seconds, then)
@@ -124,27 +135,55 @@ class QuietServer(Server):
         yield
 
 
-def server_of(app: Any, *, header_timeout_s: float, stop_timeout_s: float) -> QuietServer:
-    """A server for an ASGI application; give its `serve` a bound socket."""
+class FairServer(QuietServer):
+    """One of several workers that accept from the same socket."""
+
+    def __init__(self, config: Config, slots: Slots) -> None:
+        super().__init__(config)
+        self._slots = slots
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's for sockets that are given, but for who accepts."""
+
+        def protocol() -> asyncio.BaseProtocol:
+            kind: Any = self.config.http_protocol_class
+            made: asyncio.BaseProtocol = kind(config=self.config, server_state=self.server_state, app_state={})
+            return made
+
+        listeners: list[Any] = [
+            FairListener(one, protocol, self._slots, self.config.backlog) for one in sockets or []
+        ]
+        self.servers = listeners
+        self.started = True
+
+
+def server_of(app: Any, *, header_timeout_s: float, stop_timeout_s: float, slots: Slots | None = None) -> QuietServer:
+    """A server for an ASGI application; give its `serve` a bound socket.
+
+    Args:
+        app: the application.
+        header_timeout_s: see `ServeSettings`.
+        stop_timeout_s: see `ServeSettings`.
+        slots: what the workers know of each other, where several accept from that socket.
+    """
 
     class Protocol(PatientProtocol):
         pass
 
-    Protocol.header_timeout_s = header_timeout_s
-    return QuietServer(
-        Config(
-            app,
-            http=Protocol,
-            ws="none",
-            loop="uvloop",
-            lifespan="off",
-            interface="asgi3",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_keep_alive=60,
-            timeout_graceful_shutdown=max(1, int(stop_timeout_s)),
-            backlog=2048,
-        )
+    Protocol.header_timeout_s, Protocol.slots = header_timeout_s, slots
+    config = Config(
+        app,
+        http=Protocol,
+        ws="none",
+        loop="uvloop",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=60,
+        timeout_graceful_shutdown=max(1, int(stop_timeout_s)),
+        backlog=2048,
     )
+    return QuietServer(config) if slots is None else FairServer(config, slots)

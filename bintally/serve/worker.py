@@ -100,6 +100,7 @@ async def _serve(
         App(settings, crew, slots, metrics),
         header_timeout_s=settings.header_timeout_s,
         stop_timeout_s=settings.stop_timeout_s,
+        slots=slots if settings.workers > 1 else None,
     )
     reloader = _Reloader(load, crew, metrics)
     loop = asyncio.get_running_loop()

@@ -26,8 +26,13 @@ def test_two_workers_share_one_limit() -> None:
     assert second.take(2)
     assert not first.take(1)
     assert not second.take(1)
+    second.connections = 5
+    assert (first.connections, first.fewest_connections, second.connections) == (0, 0, 5)
+    first.connections = 7
+    assert first.fewest_connections == 5
     first.clear(1)  # the second was killed
     assert first.in_use == 2
+    assert (first.connections, first.fewest_connections) == (7, 0)
     assert first.take(2)
 
 
