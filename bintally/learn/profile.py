@@ -91,7 +91,8 @@ def headline(found: Mapping[str, Any], tried: Sequence[Mapping[str, Any]], toget
     most = f"{largest.replace('_', ' ')} takes {found['phases'][largest]['share']:.0%} of a step"
     if tried:
         num = sum(one["verdict"] != "not tried" for one in tried)
-        return f"Change nothing: none of {num} levers tried paid; {most}."
+        what = "the one lever tried did not pay" if num == 1 else f"none of {num} levers tried paid"
+        return f"Change nothing: {what}; {most}."
     return f"Change nothing: no lever on the list promises anything here; {most}."
 
 

@@ -30,6 +30,8 @@ def definition(material: Material) -> Section:
     counts = counts_of(material)
     covered = f"the counts {counts}" if counts else "a range of counts"
     last = ", the last one meaning “that many or more”" if counts.endswith("+") else ""
+    from_scratch = material.about["settings"].get("model", {}).get("backbone") == "tiny"
+    how = "from scratch" if from_scratch else "by transfer learning"
     return Section(
         anchor="definition",
         title="Definition",
@@ -42,7 +44,7 @@ def definition(material: Material) -> Section:
             ),
             Paragraph(
                 text=f"The counter answers every photo with a probability for each of {covered}{last}. It is trained on "
-                "photos with their records as labels, by transfer learning, and scored on photos of bins that it never saw."
+                f"photos with their records as labels, {how}, and scored on photos of bins that it never saw."
             ),
             Heading(text="Why it is hard"),
             Bullets(

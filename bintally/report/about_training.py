@@ -107,7 +107,7 @@ def _against(name: str, metric: str, trainings: Sequence[Found]) -> dict[str, st
     fig, (ax,) = page.figure(4.8, 2.8)
     ax.scatter([x for x, _ in points], [y for _, y in points], s=16)
     low, high = min(x for x, _ in points), max(x for x, _ in points)
-    if low > 0 and high > 20 * low:
+    if low > 0 and high > 8 * low:
         ax.set_xscale("log")
     ax.set(xlabel=name, ylabel=metric)
     return {"uri": page.figure_uri(fig), "caption": f"{metric} of each training, by {name}"}
@@ -191,7 +191,8 @@ def watching(material: Material) -> Section:
         blocks += [
             Heading(text=name),
             Paragraph(
-                text=f"{one['Violations']:,} findings in {one['Datapoints']:,} looks; the first at step {first['step']:,}, "
+                text=f"{one['Violations']:,} finding{'' if one['Violations'] == 1 else 's'} in "
+                f"{one['Datapoints']:,} looks; the first at step {first['step']:,}, "
                 f"`{first['where']}`: {first['message']}. {one['Details']['advice']}"
             ),
         ]

@@ -110,8 +110,8 @@ def test_the_headline_names_what_gains_most() -> None:
     both = lever("a, b", "pays", 1.7)
     assert headline(found, [slow, quick], both) == "Change a, b: 1.7 times."
     assert headline(found, [slow, quick], lever("a, b", "pays", 1.3)) == "Change b: 1.5 times."
-    assert headline(found, [lever("a", "does not pay", 0.9)], None).startswith(
-        "Change nothing: none of 1 levers tried paid"
-    )
+    bad = lever("a", "does not pay", 0.9)
+    assert headline(found, [bad], None).startswith("Change nothing: the one lever tried did not pay; forward takes")
+    assert headline(found, [bad, bad], None).startswith("Change nothing: none of 2 levers tried paid")
     assert headline(found, [lever("a", "not tried", None)], None).startswith("Change a")
     assert headline(found, [], None).endswith("forward takes 70% of a step.")

@@ -65,6 +65,9 @@ def test_a_frozen_backbone_and_one_from_scratch(tmp_path: Path) -> None:
     assert "stays frozen" in told("a", unfrozen_stages=0)
     assert "last 2 stages, which are learnt" in told("b", unfrozen_stages=2)
     assert "from scratch" in told("c", backbone="tiny")
+    small = settings | {"model": {**settings["model"], "backbone": "tiny"}}
+    for name, one, how in (("d", settings, "by transfer learning"), ("e", small, "from scratch")):
+        assert f"as labels, {how}" in made.text_of(definition(made.bare(tmp_path / name, settings=one)))
 
 
 def test_the_benchmark_is_the_majority_and_the_published(tmp_path: Path) -> None:

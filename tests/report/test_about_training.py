@@ -67,6 +67,9 @@ def test_findings_stand_with_their_advice(tmp_path: Path) -> None:
         "20 findings",
     ):
         assert said in text, said
+    material = made.whole(tmp_path / "b")
+    once = {name: {**one, "Violations": 1} for name, one in material.verdicts.items()}
+    assert "1 finding in" in made.text_of(watching(replace(material, verdicts=once)))
 
 
 def test_a_profile_is_told_with_what_to_change(tmp_path: Path) -> None:
