@@ -93,7 +93,7 @@ def examination_page(found: dict[str, Any]) -> str:
         surprises=surprise_table(found["labels"]),
         suspects=[_suspect(one, found) for one in found["labels"]["suspects"]],
         limits=limit_table(found),
-        hidden=hidden_table(found["limits"]),
+        hidden=hidden_table(found),
         side=SIDE,
     )
 
@@ -107,7 +107,7 @@ def summary_tables(found: Mapping[str, Any]) -> list[Table]:
         planted_table(found["labels"]),
         surprise_table(found["labels"]),
         limit_table(found),
-        hidden_table(found["limits"]),
+        hidden_table(found),
     ]
 
 
@@ -253,10 +253,16 @@ def limit_table(found: Mapping[str, Any]) -> Table:
     return "What no counter can pass, by several ways; none is the truth", ["way", "accuracy, %"], rows
 
 
-def hidden_table(limits: Mapping[str, Any]) -> Table:
-    """What hidden units cost."""
+def hidden_table(found: Mapping[str, Any]) -> Table:
+    """What hidden units cost, and as which share of them this counter's accuracy is."""
+    limits = found["limits"]
     rows = [[page.percent(one["hidden"], 0), page.percent(one["accuracy"])] for one in limits["hidden"]]
-    rows.append([f"{page.percent(limits['as_if_hidden'])} (as if, this counter)", "as it is"])
+    rows.append(
+        [
+            f"{page.percent(limits['as_if_hidden'])} (as if, this counter)",
+            page.percent(found["figures"]["accuracy"]["value"]),
+        ]
+    )
     return "If units leave no trace one by one", ["share without a trace", "best accuracy"], rows
 
 
