@@ -9,7 +9,7 @@ from bintally.learn.recipe import Recipe, read_recipe, recipe_names
 
 
 def test_every_recipe_that_comes_with_bintally_is_known_in_full() -> None:
-    assert {"seed", "demo"} <= set(recipe_names())
+    assert {"best", "seed", "demo"} <= set(recipe_names())
     for name in recipe_names():
         assert isinstance(read_recipe(name, environ={}), Recipe)
 
