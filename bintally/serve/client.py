@@ -98,7 +98,7 @@ class SageMakerEndpoint:
         # The waiting is ours: boto3's own attempts would not show.
         config = Config(retries={"total_max_attempts": 1}, read_timeout=timeout_s, connect_timeout=10)
         try:
-            self._client = boto3.client(
+            self._client = boto3.Session().client(
                 "sagemaker-runtime", region_name=region or os.environ.get("AWS_REGION"), config=config
             )
         except BotoCoreError as error:

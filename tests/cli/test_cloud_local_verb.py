@@ -32,7 +32,7 @@ def test_it_says_how_it_is_found(tmp_path: Path) -> None:
         environ: dict[str, Any] = json.loads(running.stdout.readline())
         with urllib.request.urlopen(environ["AWS_ENDPOINT_URL_SAGEMAKER"], timeout=30) as answer:
             assert json.load(answer)["status"] == "ready"
-        s3 = boto3.client(
+        s3 = boto3.Session().client(
             "s3",
             endpoint_url=environ["AWS_ENDPOINT_URL_S3"],
             aws_access_key_id=environ["AWS_ACCESS_KEY_ID"],

@@ -39,8 +39,8 @@ def surroundings(moto: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in environment(moto).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("BINTALLY_CLOUD_POLL_S", "0.05")
-    boto3.client("s3").create_bucket(Bucket="bintally")
-    boto3.client("s3").put_object(Bucket="bintally", Key="bins/1/a.jpg", Body=b"x")
+    boto3.Session().client("s3").create_bucket(Bucket="bintally")
+    boto3.Session().client("s3").put_object(Bucket="bintally", Key="bins/1/a.jpg", Body=b"x")
 
 
 def call(*words: object) -> Result:
@@ -54,7 +54,7 @@ def told(*words: object) -> Any:
 def test_a_training(moto: str) -> None:
     done = told("train", DATA, *SETTINGS, "--project", "training", "--spot", "--set", "train.epochs=3")
     assert done["status"] == "Completed"
-    described = boto3.client("sagemaker").describe_training_job(TrainingJobName=done["name"])
+    described = boto3.Session().client("sagemaker").describe_training_job(TrainingJobName=done["name"])
     assert described["HyperParameters"] == {"recipe": "seed", "train.epochs": "3"}
     assert described["EnableManagedSpotTraining"] is True
     assert described["StoppingCondition"]["MaxWaitTimeInSeconds"] == 14_400
@@ -78,7 +78,9 @@ def test_a_tuning(moto: str, tmp_path: Path) -> None:
         ("--strategy", "Grid"),
     ):
         name = told(*words, *more)["name"]
-        described = boto3.client("sagemaker").describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+        described = (
+            boto3.Session().client("sagemaker").describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+        )
         assert described["HyperParameterTuningJobConfig"]["Strategy"] == more[1]
     assert {one["sort"] for one in told("status", "--project", "tuning")} == {"tuning"}
     gone = told("destroy", "--project", "tuning", "--yes", "--records")
@@ -88,7 +90,7 @@ def test_a_tuning(moto: str, tmp_path: Path) -> None:
 
 def test_what_a_training_wrote_is_read_and_brought(moto: str, tmp_path: Path) -> None:
     name = told("train", DATA, *SETTINGS, "--project", "output")["name"]
-    logs, s3 = boto3.client("logs"), boto3.client("s3")
+    logs, s3 = boto3.Session().client("logs"), boto3.Session().client("s3")
     where = {"logGroupName": "/aws/sagemaker/TrainingJobs", "logStreamName": f"{name}/algo-1-1"}
     logs.create_log_group(logGroupName=where["logGroupName"])
     logs.create_log_stream(**where)
@@ -98,7 +100,7 @@ def test_what_a_training_wrote_is_read_and_brought(moto: str, tmp_path: Path) ->
     for what in ("model", "output"):
         with tarfile.open(tmp_path / "archive.tar.gz", "w:gz") as archive:
             archive.addfile(tarfile.TarInfo(f"{what}.txt"))
-        uri = boto3.client("sagemaker").describe_training_job(TrainingJobName=name)["ModelArtifacts"]
+        uri = boto3.Session().client("sagemaker").describe_training_job(TrainingJobName=name)["ModelArtifacts"]
         key = uri["S3ModelArtifacts"].removeprefix("s3://bintally/").replace("model.tar.gz", f"{what}.tar.gz")
         s3.upload_file(str(tmp_path / "archive.tar.gz"), "bintally", key)
     call("download", name, "--to", tmp_path / "run")
@@ -113,8 +115,8 @@ def test_an_endpoint(moto: str, tmp_path: Path, kind: tuple[object, ...]) -> Non
     assert made["status"] == "InService"
     assert made["model"].endswith("/model.tar.gz")
     key = made["model"].removeprefix("s3://bintally/")
-    assert boto3.client("s3").head_object(Bucket="bintally", Key=key)["ContentLength"] > 1000
-    foreign = boto3.client("sagemaker")
+    assert boto3.Session().client("s3").head_object(Bucket="bintally", Key=key)["ContentLength"] > 1000
+    foreign = boto3.Session().client("sagemaker")
     foreign.create_model(ModelName="foreign", PrimaryContainer={"Image": "i"}, ExecutionRoleArn=SETTINGS[-1])
     hour = told("cost", "--running", "--project", "endpoint")["lines"]
     assert [line["how"].startswith("2 × ml.c5.large") for line in hour] == ([] if "--serverless" in kind else [True])
@@ -129,7 +131,7 @@ def test_an_endpoint(moto: str, tmp_path: Path, kind: tuple[object, ...]) -> Non
 def test_autoscaling(moto: str, tmp_path: Path) -> None:
     make_model(tmp_path / "model")
     name = told("deploy", tmp_path / "model", *SETTINGS, "--project", "scaling", "--autoscale", "1:3")["name"]
-    scaling = boto3.client("application-autoscaling")
+    scaling = boto3.Session().client("application-autoscaling")
     resource = f"endpoint/{name}/variant/AllTraffic"
     found = scaling.describe_scalable_targets(ServiceNamespace="sagemaker", ResourceIds=[resource])["ScalableTargets"]
     assert [(one["MinCapacity"], one["MaxCapacity"]) for one in found] == [(1, 3)]
@@ -144,7 +146,7 @@ def test_a_batch(moto: str, tmp_path: Path) -> None:
     make_model(tmp_path / "model")
     found = told("batch", tmp_path / "model", DATA, *SETTINGS, "--project", "batch", "--to", "s3://bintally/answers")
     assert found["status"] == "Completed"
-    described = boto3.client("sagemaker").describe_transform_job(TransformJobName=found["name"])
+    described = boto3.Session().client("sagemaker").describe_transform_job(TransformJobName=found["name"])
     assert described["TransformInput"]["ContentType"] == "image/jpeg"
     assert described["TransformOutput"]["S3OutputPath"] == "s3://bintally/answers/"
-    assert boto3.client("sagemaker").list_models()["Models"] == []
+    assert boto3.Session().client("sagemaker").list_models()["Models"] == []

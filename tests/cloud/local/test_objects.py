@@ -26,7 +26,7 @@ def test_folders_are_buckets(tmp_path: Path) -> None:
         bucket = Bucket(access)
         bucket.write("s3://mine/a/b.txt", b"x")
         assert (tmp_path / "bucket" / "mine" / "a" / "b.txt").read_bytes() == b"x"
-        stranger = boto3.client(
+        stranger = boto3.Session().client(
             "s3",
             endpoint_url=access.endpoint,
             region_name="us-east-1",
