@@ -121,12 +121,13 @@ def test_a_private_bucket_is_refused_to_strangers(moto: str, monkeypatch: pytest
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     make_bucket(moto, "private", public=False)
-    # Both, as moto says "not found" of what is not there, where S3 says "denied": whichever came first would count.
+    # Nothing but these two is asked for: of what is not there moto says "not found", where S3 says "denied", and whatever
+    # the store answers first shows whether it lets one in.
     for key in ("bin-images/1.jpg", "metadata/1.json"):
         run(open_store("s3://private", StoreSettings(endpoint=moto)).put(key, b"x"))
     stranger = open_store("s3://private", StoreSettings(endpoint=moto, unsigned=True))
     with pytest.raises(AccessDeniedError, match="access denied"):
-        fetch(stranger, tmp_path, Choice(ids="1-1000"))
+        fetch(stranger, tmp_path, Choice(ids="1"))
 
 
 def test_a_bucket_that_is_not_there(moto: str) -> None:
