@@ -34,12 +34,14 @@ class FairListener:
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
         sock.setblocking(False)
         sock.listen(backlog)
         self._loop.add_reader(sock.fileno(), self._ready)
 
     def close(self) -> None:
-        """Accepts no more."""
+        """Accepts no more, and opens none that was accepted and not yet opened: nobody would wait for its answers."""
+        self._closed = True
         self._loop.remove_reader(self._sock.fileno())
         if self._timer is not None:
             self._timer.cancel()
@@ -76,6 +78,9 @@ class FairListener:
         task.add_done_callback(self._opening.discard)
 
     async def _open(self, made: socket.socket) -> None:
+        if self._closed:
+            made.close()
+            return
         try:
             await self._loop.connect_accepted_socket(self._protocol, made)
         except OSError:  # the client went away meanwhile
