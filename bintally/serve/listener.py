@@ -17,18 +17,26 @@ _BREATH_S = 0.5
 """How long nothing is accepted when no more files may be opened."""
 
 
+class Connection(asyncio.Protocol):
+    """One client's, as uvicorn has them."""
+
+    def shutdown(self) -> None:
+        """Ends it once what has been asked is answered."""
+        raise NotImplementedError
+
+
 class FairListener:
-    """Listens on a bound socket that several processes share. What a server is to uvicorn: it is closed.
+    """Listens on a bound socket that several processes share. What a server is to uvicorn: it is closed and waited for.
 
     Args:
         sock: bound; not closed here.
-        protocol: makes the protocol of one connection.
+        protocol: makes the protocol of one connection. Its `shutdown` is called if the listener closes meanwhile.
         slots: where the workers tell each other how many connections they have.
         backlog: how many may wait.
     """
 
     def __init__(
-        self, sock: socket.socket, protocol: Callable[[], asyncio.BaseProtocol], slots: Slots, backlog: int
+        self, sock: socket.socket, protocol: Callable[[], Connection], slots: Slots, backlog: int
     ) -> None:
         self._sock, self._protocol, self._slots = sock, protocol, slots
         self._loop = asyncio.get_running_loop()
@@ -45,6 +53,10 @@ class FairListener:
         self._loop.remove_reader(self._sock.fileno())
         if self._timer is not None:
             self._timer.cancel()
+
+    async def wait_closed(self) -> None:
+        """Returns when no connection is on its way to being opened any more."""
+        await asyncio.gather(*self._opening, return_exceptions=True)
 
     def _ready(self) -> None:
         if self._slots.connections > self._slots.fewest_connections:
@@ -82,6 +94,9 @@ class FairListener:
             made.close()
             return
         try:
-            await self._loop.connect_accepted_socket(self._protocol, made)
+            _, protocol = await self._loop.connect_accepted_socket(self._protocol, made)
         except OSError:  # the client went away meanwhile
             made.close()
+            return
+        if self._closed:  # closed in between: uvicorn has told the connections that it knew of, and this was none
+            protocol.shutdown()

@@ -168,6 +168,9 @@ class _Supervisor:
             except subprocess.TimeoutExpired:
                 worker.process.kill()
                 worker.process.wait()
+            code = worker.process.returncode
+            if code and (worker.ready or code != -signal.SIGTERM):  # before it is ready SIGTERM just ends it
+                tell("a worker did not end as it should", level=logging.ERROR, worker=worker.process.pid, code=code)
             for pipe in (worker.process.stdin, worker.process.stdout):
                 if pipe is not None:
                     pipe.close()

@@ -9,7 +9,7 @@ from typing import Any
 from uvicorn import Config, Server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from bintally.serve.listener import FairListener
+from bintally.serve.listener import Connection, FairListener
 from bintally.serve.slots import Slots
 
 _HEADERS_SIZE = 65_536  # bytes of a request's line and headers
@@ -145,9 +145,9 @@ class FairServer(QuietServer):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's for sockets that are given, but for who accepts."""
 
-        def protocol() -> asyncio.BaseProtocol:
+        def protocol() -> Connection:
             kind: Any = self.config.http_protocol_class
-            made: asyncio.BaseProtocol = kind(config=self.config, server_state=self.server_state, app_state={})
+            made: Connection = kind(config=self.config, server_state=self.server_state, app_state={})
             return made
 
         listeners: list[Any] = [
