@@ -14,6 +14,7 @@ from bintally.card import ModelCard
 from bintally.counts import Answer, Unreadable, distribution_of
 from bintally.errors import SettingsError, UnreadablePhotoError
 from bintally.learn.device import pick_device
+from bintally.learn.memory import keep_freed_memory
 from bintally.learn.model import CountModel, load_run_model
 
 Square = NDArray[np.uint8]
@@ -31,6 +32,8 @@ class TrainedCounter:
             raise SettingsError(f"a batch holds at least one photo, not {batch_size}")
         self.card = card
         self._device = torch.device(pick_device(device))
+        if self._device.type == "cpu":
+            keep_freed_memory()
         self._model = model.to(self._device).eval()
         self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's types
         self._batch_size = batch_size

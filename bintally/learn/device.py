@@ -7,6 +7,7 @@ import torch
 from lightning_fabric import Fabric
 
 from bintally.errors import SettingsError
+from bintally.learn.memory import keep_freed_memory
 from bintally.learn.recipe import TrainSettings
 
 
@@ -44,6 +45,8 @@ class Threads:
 def make_fabric(settings: TrainSettings) -> Fabric:
     """Fabric for the settings' device, processes and precision. Raises SettingsError when there is no such device."""
     device = pick_device(settings.device)
+    if device == "cpu":
+        keep_freed_memory()
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # who trains hears from us, not from it
     return Fabric(
         accelerator="cuda" if device.startswith("cuda") else "cpu",

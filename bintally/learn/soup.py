@@ -24,6 +24,7 @@ from bintally.learn import run as run_folder
 from bintally.learn.device import pick_device
 from bintally.learn.loader import Photos
 from bintally.learn.material import TrainingData
+from bintally.learn.memory import keep_freed_memory
 from bintally.learn.model import BACKBONE_FILE, CountModel, load_run_model
 from bintally.progress import Progress
 from bintally.scores import figures, predictions_of
@@ -157,6 +158,8 @@ class _Kitchen:
     ) -> None:
         self._settings, self._card, self._progress = settings, card, progress
         self._device = torch.device(pick_device(settings.device))
+        if self._device.type == "cpu":
+            keep_freed_memory()
         self._model = model.to(self._device).eval()
         self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's types
         self._data = TrainingData.of(manifest)
