@@ -35,9 +35,7 @@ class FairListener:
         backlog: how many may wait.
     """
 
-    def __init__(
-        self, sock: socket.socket, protocol: Callable[[], Connection], slots: Slots, backlog: int
-    ) -> None:
+    def __init__(self, sock: socket.socket, protocol: Callable[[], Connection], slots: Slots, backlog: int) -> None:
         self._sock, self._protocol, self._slots = sock, protocol, slots
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[object]] = set()
