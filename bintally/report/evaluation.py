@@ -1,7 +1,6 @@
 """The page of an evaluation: figures with intervals, plots, published results and the worst mistakes as pictures."""
 
 import csv
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from bintally import files
-from bintally.errors import RunError
 from bintally.report import page
+from bintally.report.written import read_written
 
 PHOTO_SIDE = 200
 
@@ -36,16 +35,7 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
     Raises:
         RunError: there is none, or it is damaged.
     """
-    path = folder / "evaluation.json"
-    try:
-        found = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise RunError(f"there is no {path}: run `bintally evaluate` first") from error
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} is damaged: run `bintally evaluate` again") from error
-    if not isinstance(found, dict) or found.get("format") != 1:
-        raise RunError(f"{path} was not written by this version: run `bintally evaluate` again")
-    return found
+    return read_written(folder / "evaluation.json", "evaluate")
 
 
 def write_page(folder: Path, to: Path) -> None:

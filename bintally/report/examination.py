@@ -1,6 +1,5 @@
 """The page of an examination: what a counter looks at, where it fails, which labels look wrong, what nobody can count."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from bintally import files
-from bintally.errors import RunError, UnreadablePhotoError
+from bintally.errors import UnreadablePhotoError
 from bintally.heatmap import overlay
 from bintally.pixels import PixelSpec, decode, to_input
 from bintally.report import page
+from bintally.report.written import read_written
 
 SIDE = 168
 """Photos beside their maps, in pixels."""
@@ -30,16 +30,7 @@ def read_examination(folder: Path) -> dict[str, Any]:
     Raises:
         RunError: there is none, or it is damaged.
     """
-    path = folder / "examination.json"
-    try:
-        found = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise RunError(f"there is no {path}: run `bintally examine` first") from error
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} is damaged: run `bintally examine` again") from error
-    if not isinstance(found, dict) or found.get("format") != 1:
-        raise RunError(f"{path} was not written by this version: run `bintally examine` again")
-    return found
+    return read_written(folder / "examination.json", "examine")
 
 
 def write_page(folder: Path, to: Path) -> None:
