@@ -8,7 +8,22 @@ from typing import Annotated
 import typer
 
 from bintally import __version__
-from bintally.cli import cloud, console, data, demo, examine, learn, profile, push, report, serve, soup, tune, watch
+from bintally.cli import (
+    cloud,
+    console,
+    data,
+    demo,
+    ensemble,
+    examine,
+    learn,
+    profile,
+    push,
+    report,
+    serve,
+    soup,
+    tune,
+    watch,
+)
 from bintally.errors import BintallyError, MissingExtraError
 
 app = typer.Typer(
@@ -21,7 +36,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (data, push, learn, soup, examine, tune, watch, profile, serve, cloud, report, demo):
+for room in (data, push, learn, soup, ensemble, examine, tune, watch, profile, serve, cloud, report, demo):
     app.add_typer(room.commands)
 
 EXTRAS = {

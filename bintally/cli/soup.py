@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from bintally.cli import console
+from bintally.cli.combined import tell_combined
 
 commands = typer.Typer()
 
@@ -47,14 +48,4 @@ def soup(
     given = {key: value for key, value in named.items() if value is not None}
     settings = fill(SoupSettings, "soup", flags={**tables.get("soup", {}), **given})
     made = cook(runs, to, settings, console.Bar(), force=force)
-    found = made.card.metrics["validation"]
-    if as_json:
-        outcome = {"run": str(to), "model_id": made.card.model_id, "validation": found}
-        console.out_json(outcome | {"taken": [str(run) for run in made.taken]})
-        return
-    rows = [
-        [" + ".join(run.name for run in those), f"{one['nll']:.4f}", f"{one['accuracy']:.1%}", f"{one['rmse']:.2f}"]
-        for those, one in made.tried
-    ]
-    console.out_table("on the validation part", ["weights of", "negative log-likelihood", "accuracy", "RMSE"], rows)
-    console.out(f"{to}: {len(made.taken)} of {len(runs)} runs; next: bintally evaluate {to}")
+    tell_combined(made, len(runs), "weights of", as_json=as_json)

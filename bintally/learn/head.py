@@ -133,6 +133,31 @@ def make_head(kind: HeadKind, num_channels: int, num_classes: int) -> Head:
     return kinds[kind](num_channels, num_classes)
 
 
+def join_heads(heads: Sequence[Head]) -> Head:
+    """One head over the pooled features of several networks side by side, which answers with the mean of theirs.
+
+    Args:
+        heads: of one kind and number of classes; not changed.
+
+    Returns:
+        A head whose logits are the mean of a linear head's logits (after the softmax: of log-probabilities), or of an
+        ordinal one's: of the log-odds of its questions.
+    """
+    kind, num = type(heads[0]), len(heads)
+    if any(type(one) is not kind for one in heads):
+        raise ValueError("heads of different kinds cannot be joined")
+    joined = kind(sum(one.weight.shape[1] for one in heads), heads[0].out_features)
+    with torch.no_grad():
+        joined.weight.copy_(torch.cat([one.weight for one in heads], dim=1) / num)
+        biases = torch.stack([one.bias for one in heads])
+        if kind is CoralHead:  # what lies in it is not the thresholds themselves, but how far apart they are
+            steps = nn.functional.softplus(biases[:, 1:]).mean(dim=0)
+            joined.bias.copy_(torch.cat([biases[:, :1].mean(dim=0), torch.log(torch.expm1(steps))]))
+        else:
+            joined.bias.copy_(biases.mean(dim=0))
+    return joined
+
+
 def start_head(head: Head, shares: Sequence[float]) -> None:
     """Sets the head's bias so that its first answers are these shares; a class without any counts as a rare one."""
     rare = 0.5 / max(1, len(shares)) * 0.01

@@ -21,6 +21,7 @@ from bintally.card import ModelCard, read_card
 from bintally.counts import CountRange
 from bintally.errors import BackboneError, ModelError
 from bintally.learn.head import HeadKind, make_head, start_head
+from bintally.learn.members import KIND, Members, MembersConfig, stages_of
 
 WEIGHTS_FILE = "model.safetensors"
 BACKBONE_FILE = "backbone.json"
@@ -79,7 +80,7 @@ class CountModel(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.mirror = mirror
-        parts = _parts(backbone)
+        parts = stages_of(backbone)
         self.num_frozen = max(0, len(parts) - unfrozen_stages)
         for parameter in backbone.parameters():
             parameter.requires_grad_(False)  # also what lies behind the last stage, which is not run
@@ -99,7 +100,7 @@ class CountModel(nn.Module):
 
     def train(self, mode: bool = True) -> "CountModel":
         """Training or evaluation mode; frozen parts stay in evaluation mode."""
-        trained = _parts(self.backbone)[self.num_frozen :]
+        trained = stages_of(self.backbone)[self.num_frozen :]
         if not self.num_frozen:
             return super().train(mode)
         self.training = mode
@@ -114,12 +115,12 @@ class CountModel(nn.Module):
     @property
     def trained_parts(self) -> list[nn.Module]:
         """The backbone's parts that are trained, in order."""
-        return _parts(self.backbone)[self.num_frozen :]
+        return stages_of(self.backbone)[self.num_frozen :]
 
     @property
     def frozen_parts(self) -> list[nn.Module]:
         """The backbone's parts that are frozen, in order, from the stem on."""
-        return _parts(self.backbone)[: self.num_frozen]
+        return stages_of(self.backbone)[: self.num_frozen]
 
     def trained_state(self) -> dict[str, Tensor]:
         """The state dict without the frozen parts, which stay as they were pretrained."""
@@ -140,13 +141,13 @@ class CountModel(nn.Module):
     def frozen_features(self, x_NCHW: Tensor) -> Tensor:
         """What the frozen parts make of normalised photos; the photos themselves when nothing is frozen."""
         with torch.no_grad():
-            for part in _parts(self.backbone)[: self.num_frozen]:
+            for part in stages_of(self.backbone)[: self.num_frozen]:
                 x_NCHW = _run(part, x_NCHW)
         return x_NCHW
 
     def last_features(self, h_NCHW: Tensor) -> Tensor:
         """The last feature map (N, channels, h, w) from the frozen parts' output."""
-        for part in _parts(self.backbone)[self.num_frozen :]:
+        for part in stages_of(self.backbone)[self.num_frozen :]:
             h_NCHW = _run(part, h_NCHW)
         return h_NCHW
 
@@ -203,7 +204,7 @@ def build_model(settings: ModelSettings, counts: CountRange) -> CountModel:
     """
     if settings.backbone == TINY:
         backbone = _new(tiny_config())
-        unfrozen = len(_parts(backbone))
+        unfrozen = len(stages_of(backbone))
     else:
         with torch.random.fork_rng(devices=[]):  # the head's luck is the same wherever the backbone comes from
             backbone = _pretrained(settings.backbone)
@@ -248,11 +249,19 @@ def tiny_config() -> Any:
 
 
 def _config_of(path: Path) -> Any:
-    values = json.loads(path.read_text(encoding="utf-8"))
-    return transformers.AutoConfig.for_model(values.pop("model_type"), **values)
+    return _config_from(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _config_from(values: dict[str, Any]) -> Any:
+    kind = values.pop("model_type")
+    if kind == KIND:
+        return MembersConfig(tuple(_config_from(one) for one in values["members"]))
+    return transformers.AutoConfig.for_model(kind, **values)
 
 
 def _new(config: Any) -> nn.Module:
+    if isinstance(config, MembersConfig):
+        return Members([_new(one) for one in config.members])
     with _quiet():
         model: nn.Module = _AUTO.from_config(config, dtype=torch.float32, trust_remote_code=False)
     return model
@@ -289,7 +298,7 @@ def _pretrained(name: str) -> nn.Module:
                     f"cannot get the backbone {name!r}: {_line(error)}; it needs a network or the Hugging Face "
                     "cache, or name a local snapshot folder (config.json, model.safetensors) by --backbone"
                 ) from error
-    if not _parts(model):
+    if not stages_of(model):
         raise BackboneError(
             f"the backbone {name!r} has no stages that end in a feature map: take a ResNet or ConvNeXt"
         )
@@ -302,13 +311,6 @@ def _load(where: str, *, local: bool) -> nn.Module:
         where, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=local
     )
     return model
-
-
-def _parts(backbone: nn.Module) -> list[nn.Module]:
-    """Stem and stages in order, or nothing when the backbone is not made of stages."""
-    stem = getattr(backbone, "embedder", None) or getattr(backbone, "embeddings", None)
-    stages = getattr(getattr(backbone, "encoder", None), "stages", None)
-    return [stem, *stages] if isinstance(stem, nn.Module) and isinstance(stages, nn.ModuleList) else []
 
 
 def _run(part: nn.Module, x: Tensor) -> Tensor:

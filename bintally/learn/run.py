@@ -75,8 +75,9 @@ def check_run(
             raise RunError(f"{run} holds something that is no run: name another folder with --to")
         return None
     body = read_run(run)
-    if "soup" in body:
-        raise RunError(f"{run} holds averaged weights (`bintally soup`): name another folder with --to")
+    for kind, what in (("soup", "averaged weights"), ("ensemble", "runs side by side")):
+        if kind in body:
+            raise RunError(f"{run} holds {what} (`bintally {kind}`): name another folder with --to")
     if body["manifest"].get("digest") != digest:
         raise RunError(f"{run} was trained on another manifest: name another folder with --to, or add --restart")
 

@@ -5,22 +5,21 @@ mostly end in one basin, and the middle of it generalises better than its rims. 
 trained from scratch, have no middle: a greedy soup then keeps the best of them alone.
 """
 
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from bintally import __version__, files
 from bintally.card import ModelCard
-from bintally.data.manifest import Manifest, read_manifest, write_manifest
-from bintally.errors import RunError, SettingsError
+from bintally.data.manifest import Manifest, read_manifest
+from bintally.errors import RunError
 from bintally.learn import run as run_folder
+from bintally.learn.combine import Combined, Making, choose
 from bintally.learn.device import pick_device
 from bintally.learn.loader import Photos
 from bintally.learn.material import TrainingData
@@ -30,9 +29,6 @@ from bintally.progress import Progress
 from bintally.scores import figures, predictions_of
 
 State = dict[str, Tensor]
-
-Tried = tuple[tuple[Path, ...], dict[str, float]]
-"""Runs whose average was scored, and its figures on the validation part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,24 +56,9 @@ class SoupSettings:
     device: str = "auto"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Soup:
-    """What came of it.
-
-    Attributes:
-        run: the folder.
-        card: of the averaged model.
-        taken: the runs whose weights are in it.
-        tried: for each soup that was scored, the runs in it and its figures on the validation part.
-    """
-
-    run: Path
-    card: ModelCard
-    taken: tuple[Path, ...]
-    tried: tuple[Tried, ...]
-
-
-def cook(runs: Sequence[Path], to: Path, settings: SoupSettings, progress: Progress, *, force: bool = False) -> Soup:
+def cook(
+    runs: Sequence[Path], to: Path, settings: SoupSettings, progress: Progress, *, force: bool = False
+) -> Combined:
     """Averages runs into a new run folder, which `evaluate`, `export` and `count` take as any other.
 
     Args:
@@ -92,62 +73,26 @@ def cook(runs: Sequence[Path], to: Path, settings: SoupSettings, progress: Progr
         RunError: the runs do not fit together, or `to` holds something.
         ManifestError: the split is missing or damaged.
     """
-    started = time.monotonic()
-    _check_target(to, force=force)
-    if len({run.resolve() for run in runs}) < len(runs) or not runs:
-        raise SettingsError("name each run once, and at least one")
+    making = Making.begin("soup", runs, to, settings, force=force)
     (model, card), states, ids = load_run_model(runs[0]), {}, {}
     for run in runs:
         other, its = load_run_model(run)
         states[run], ids[run] = other.state_dict(), its.model_id
-        _check_fit(runs[0], run, card, its, states)
+        making.check_fit(run, card, its)
+        _check_shapes(runs[0], run, states)
     mirror = card.mirror if settings.mirror == "as-runs" else settings.mirror == "on"
     model.mirror = mirror
+    card = replace(card, mirror=mirror)
     manifest = read_manifest(runs[0] / run_folder.SPLIT_FILE)
-    with _Kitchen(model, replace(card, mirror=mirror), manifest, settings, progress) as kitchen:
-        if settings.method == "uniform" or len(runs) == 1:
-            taken, tried = tuple(runs), [(tuple(runs), kitchen.taste([states[run] for run in runs]))]
-        else:
-            taken, tried = _greedy(kitchen, states)
-        state, found = kitchen.best
-    done = replace(
-        card,
-        mirror=mirror,
-        calibration=None,
-        metrics={"validation": found, "soup": {"runs": [str(run) for run in taken], "method": settings.method}},
-        code_version=__version__,
-        notes=(*card.notes, f"weights averaged over {len(taken)} of {len(runs)} runs ({settings.method})"),
-    )
-    about = {
-        "status": "finished",
-        "code_version": __version__,
-        "settings": {"soup": asdict(settings)},
-        "manifest": run_folder.read_run(runs[0])["manifest"],
-        "soup": {
-            "taken": [{"run": str(run), "model_id": ids[run]} for run in taken],
-            "tried": [{"runs": [str(run) for run in those], **its_figures} for those, its_figures in tried],
-        },
-        "seconds": round(time.monotonic() - started, 1),
-    }
-    with files.replacing_folder(to) as part:
-        files.write_json(part / run_folder.RUN_FILE, about)
-        write_manifest(part / run_folder.SPLIT_FILE, manifest)
-        config: Any = model.backbone.config
-        done = run_folder.save_best(part, state, config.to_dict(), done)
-    return Soup(run=to, card=done, taken=taken, tried=tuple(tried))
-
-
-def _greedy(kitchen: "_Kitchen", states: dict[Path, State]) -> tuple[tuple[Path, ...], list[Tried]]:
-    tried: list[Tried] = [((run,), kitchen.taste([state])) for run, state in states.items()]
-    (taken, found), *others = sorted(tried, key=lambda one: one[1]["nll"])
-    least = found["nll"]
-    for (run, *_), _ in others:
-        those = (*taken, run)
-        its = kitchen.taste([states[one] for one in those])
-        tried.append((those, its))
-        if its["nll"] <= least:
-            taken, least = those, its["nll"]
-    return taken, tried
+    with _Kitchen(model, card, manifest, settings, progress) as kitchen:
+        taken, tried = choose(
+            making.runs,
+            lambda those: kitchen.taste([states[one] for one in those]),
+            greedy=settings.method == "greedy",
+        )
+        state, _ = kitchen.best
+    model.load_state_dict(state)
+    return making.finish(model, card, manifest, {run: ids[run] for run in taken}, tried, "weights averaged over")
 
 
 class _Kitchen:
@@ -245,22 +190,10 @@ def unsettled(states: Sequence[State]) -> list[str]:
     ]
 
 
-def _check_fit(first: Path, second: Path, card: ModelCard, other: ModelCard, states: Mapping[Path, State]) -> None:
-    named = {"counts": "range of counts", "pixels": "input", "head": "head", "manifest_digest": "split"}
-    for name, what in named.items():
-        if getattr(card, name) != getattr(other, name):
-            raise RunError(f"{first} and {second} cannot be averaged: they differ in their {what}")
+def _check_shapes(first: Path, second: Path, states: Mapping[Path, State]) -> None:
     shapes = [{name: value.shape for name, value in states[run].items()} for run in (first, second)]
     if shapes[0] != shapes[1]:
         raise RunError(
-            f"{first} and {second} cannot be averaged: they are different networks (see {BACKBONE_FILE} in each)"
+            f"{first} and {second} cannot be averaged: they are different networks (see {BACKBONE_FILE} in each); "
+            "`bintally ensemble` lets them answer side by side"
         )
-
-
-def _check_target(to: Path, *, force: bool) -> None:
-    if not to.exists() or (to.is_dir() and not any(to.iterdir())):
-        return
-    if not force:
-        raise RunError(f"{to} exists: name another folder with --to, or replace it with --force")
-    if not (to / run_folder.RUN_FILE).is_file():
-        raise RunError(f"{to} is no run folder: --force replaces only those; name another folder with --to")

@@ -40,14 +40,14 @@ class FairListener:
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._closed = False
+        self._closed = asyncio.Event()
         sock.setblocking(False)
         sock.listen(backlog)
         self._loop.add_reader(sock.fileno(), self._ready)
 
     def close(self) -> None:
         """Accepts no more, and opens none that was accepted and not yet opened: nobody would wait for its answers."""
-        self._closed = True
+        self._closed.set()
         self._loop.remove_reader(self._sock.fileno())
         if self._timer is not None:
             self._timer.cancel()
@@ -88,7 +88,7 @@ class FairListener:
         task.add_done_callback(self._opening.discard)
 
     async def _open(self, made: socket.socket) -> None:
-        if self._closed:
+        if self._closed.is_set():
             made.close()
             return
         try:
@@ -96,5 +96,5 @@ class FairListener:
         except OSError:  # the client went away meanwhile
             made.close()
             return
-        if self._closed:  # closed in between: uvicorn has told the connections that it knew of, and this was none
+        if self._closed.is_set():  # closed in between: uvicorn has told the connections that it knew of, and this was none
             protocol.shutdown()

@@ -20,15 +20,16 @@ def cooked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     """Takes the place of the work: what the verb asks for, and an outcome to show."""
     from bintally.counts import CountRange
     from bintally.learn import soup
+    from bintally.learn.combine import Combined
     from bintally.pixels import PixelSpec
 
     asked: list[dict[str, object]] = []
     figures = {"nll": 1.2345, "accuracy": 0.4, "rmse": 0.9}
 
-    def cook(runs: list[Path], to: Path, settings: soup.SoupSettings, progress: object, *, force: bool) -> soup.Soup:
+    def cook(runs: list[Path], to: Path, settings: soup.SoupSettings, progress: object, *, force: bool) -> Combined:
         asked.append({"runs": runs, "to": to, "settings": settings, "force": force})
         card = ModelCard(architecture="x", pixels=PixelSpec(), counts=CountRange(), metrics={"validation": figures})
-        return soup.Soup(run=to, card=card, taken=tuple(runs[:1]), tried=((tuple(runs[:1]), figures),))
+        return Combined(run=to, card=card, taken=tuple(runs[:1]), tried=((tuple(runs[:1]), figures),))
 
     monkeypatch.setattr(soup, "cook", cook)
     return asked

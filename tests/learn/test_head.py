@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bintally.learn.head import HeadKind, make_head, start_head
+from bintally.learn.head import HeadKind, join_heads, make_head, start_head
 
 KINDS: tuple[HeadKind, ...] = ("linear", "corn", "coral")
 SHARES = [0.05, 0.3, 0.25, 0.2, 0.15, 0.05]
@@ -87,3 +87,32 @@ def test_a_map_tells_what_a_place_adds_to_a_logit(kind: HeadKind) -> None:
 
     slope = (logits(features + more * place) - logits(features - more * place)) / (2 * more)
     torch.testing.assert_close(head.maps(features).double()[..., 1, 0] / 4, slope, atol=2e-3, rtol=2e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_joined_head_asks_for_the_mean(kind: HeadKind) -> None:
+    torch.manual_seed(0)
+    heads = [make_head(kind, channels, 6) for channels in (4, 7)]
+    for head in heads:
+        start_head(head, SHARES)
+        torch.nn.init.normal_(head.weight)
+        torch.nn.init.normal_(head.bias)
+    features = [torch.randn(16, 4), torch.randn(16, 7)]
+
+    def asked(logits: torch.Tensor) -> torch.Tensor:
+        """What a kind of head is asked: its logits, log-odds of more given k or more, log-odds of more than k."""
+        p = logits.softmax(1)
+        above = p.flip(1).cumsum(1).flip(1)[:, 1:]
+        if kind == "linear":
+            return logits.log_softmax(1) - logits.log_softmax(1).mean(1, keepdim=True)
+        odds: torch.Tensor = (above / p[:, :-1]).log() if kind == "corn" else torch.logit(above)
+        return odds
+
+    both = join_heads(heads)(torch.cat(features, dim=1))
+    mean = sum(asked(head(one)) for head, one in zip(heads, features, strict=True)) / 2
+    torch.testing.assert_close(asked(both), mean, atol=2e-3, rtol=2e-3)
+
+
+def test_heads_of_different_kinds_are_not_joined() -> None:
+    with pytest.raises(ValueError, match="kinds"):
+        join_heads([make_head("linear", 4, 6), make_head("corn", 4, 6)])
