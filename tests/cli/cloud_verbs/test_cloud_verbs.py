@@ -1,86 +1,22 @@
 """Every verb of `bintally cloud` against the service on this machine: a stand-in trains, `bintally serve` itself serves."""
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from bintally.cli.app import app
-from bintally.cloud.local.shared import Programs
 from bintally.cloud.service import Service
 from bintally.errors import (
-    BintallyError,
-    CloudAccessError,
     CloudError,
-    CloudLimitError,
     JobFailedError,
     SettingsError,
     UsageError,
 )
-from tests.cloud.local.running import PROGRAMS, ROLE, Cloud, channel, training, unique, wait_for
+from tests.cli.cloud_verbs.asking import DATA, call, model_folder, started, told, train
+from tests.cloud.local.running import ROLE, Cloud, channel, training, unique, wait_for
 from tests.cloud.opt_ml import draw_bin
-from tests.model_folder import make_model
-
-DATA = "s3://bintally/bins"
-
-
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    programs = Programs(train=PROGRAMS.train)
-    running = Cloud(tmp_path_factory.mktemp("cloud"), programs, quotas=("ml.p3.2xlarge=0",), healthy_s=20.0)
-    running.put("bins/train/1/a.jpg")
-    yield running
-    running.stop()
-
-
-@pytest.fixture(autouse=True)
-def surroundings(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    for name in list(os.environ):
-        if name.startswith(("AWS_", "BINTALLY_CLOUD_")):
-            monkeypatch.delenv(name)
-    found = cloud.service.environment(cloud.url) | {"BINTALLY_CLOUD_POLL_S": "0.1", "BINTALLY_CLOUD_ATTEMPTS": "3"}
-    for name, value in found.items():
-        monkeypatch.setenv(name, value)
-    return found
-
-
-@pytest.fixture
-def project() -> str:
-    """Each test has a project of its own, and finds only its own things."""
-    return unique("project")
-
-
-def call(*words: object, answer: str | None = None) -> Result:
-    return CliRunner().invoke(app, ["cloud", *map(str, words)], catch_exceptions=False, input=answer)
-
-
-def told(*words: object) -> Any:
-    return json.loads(call(*words, "--json").stdout)
-
-
-def train(project: str, *words: object, **hyperparameters: object) -> Any:
-    raw = [word for key, value in hyperparameters.items() for word in ("--hyperparameter", f"{key}={value}")]
-    return told("train", DATA, "--project", project, *raw, *words)
-
-
-def started(project: str, **hyperparameters: object) -> str:
-    return str(train(project, "--no-wait", **hyperparameters)["name"])
-
-
-def model_folder(tmp_path: Path) -> Path:
-    if not (tmp_path / "model").exists():
-        make_model(tmp_path / "model")
-    return tmp_path / "model"
-
 
 # ---------------------------------------------------------------------------------------------------- trainings
 
@@ -210,141 +146,6 @@ def test_a_dry_run_asks_the_service_nothing(
         SettingsError, match=r"unknown table \[CreateTrainingJobs\]; did you mean 'CreateTrainingJob'"
     ):
         call("train", DATA, "--config", config, "--dry-run")
-
-
-# ---------------------------------------------------------------------------------------------------- refusals
-
-
-def rehearse(cloud: Cloud, *orders: str) -> None:
-    from bintally.cloud.local.faults import Faults
-
-    cloud.service.shared.faults._left = Faults(orders)._left
-
-
-def test_throttling_is_waited_out(cloud: Cloud, project: str) -> None:
-    rehearse(cloud, "CreateTrainingJob=ThrottlingException:1", "DescribeTrainingJob=ThrottlingException:1")
-    done = call("train", DATA, "--project", project)
-    assert "Completed" in done.stdout
-    assert "the service asks to slow down (ThrottlingException): waiting, then trying again" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("fault", "kind", "match"),
-    [
-        ("CreateTrainingJob=ThrottlingException:9", CloudLimitError, "asked to slow down 3 times"),
-        (
-            "CreateTrainingJob=AccessDeniedException:1",
-            CloudAccessError,
-            "user/local may not do sagemaker:CreateTrainingJob",
-        ),
-        ("CreateTrainingJob=ExpiredTokenException:1", CloudAccessError, "credentials have expired"),
-        ("CreateTrainingJob=ResourceLimitExceeded:1", CloudLimitError, "a quota of the account"),
-        ("TrainingJob=CapacityError", CloudLimitError, "no free machine of that type"),
-    ],
-)
-def test_refusals_are_clear_and_leave_nothing_running(
-    cloud: Cloud, project: str, fault: str, kind: type[Exception], match: str
-) -> None:
-    rehearse(cloud, fault)
-    try:
-        with pytest.raises(kind, match=match):
-            call("train", DATA, "--project", project)
-    finally:
-        rehearse(cloud)
-    assert [one for one in told("status", "--project", project) if one["runs"]] == []
-
-
-def test_a_job_that_cannot_be_followed_is_not_forgotten(cloud: Cloud, project: str) -> None:
-    rehearse(cloud, "DescribeTrainingJob=AccessDeniedException:1")
-    job = unique("lost")
-    with pytest.raises(CloudAccessError, match=f"the training {job} goes on.*bintally cloud stop {job}"):
-        call("train", DATA, "--project", project, "--name", job, "--hyperparameter", "seconds=300")
-    assert told("stop", job)["status"] == "Stopped"
-    rehearse(cloud, "CreateTrainingJob=InternalFailure:3")
-    with pytest.raises(CloudError, match=f"whether training {job}-2 was made all the same, says .*status {job}-2"):
-        call("train", DATA, "--project", project, "--name", f"{job}-2")
-
-
-DENIED, THROTTLED, EXPIRED = "AccessDeniedException:1", "ThrottlingException:9", "ExpiredTokenException:1"
-SAID = {
-    DENIED: "may not do sagemaker:{0}|not authorized to perform: sagemaker:{0}",
-    THROTTLED: r"{0}: the service asked to slow down 2 times|Rate exceeded \(2 attempts\)",
-    EXPIRED: "security token .* is expired",
-}
-MODEL = "s3://bintally/m/model.tar.gz"
-
-
-@pytest.mark.parametrize(
-    ("code", "operation", "words"),
-    [
-        (DENIED, "CreateHyperParameterTuningJob", f"tune {DATA}"),
-        (THROTTLED, "CreateHyperParameterTuningJob", f"tune {DATA}"),
-        (DENIED, "DescribeHyperParameterTuningJob", f"tune {DATA}"),
-        (THROTTLED, "CreateModel", f"deploy {MODEL}"),
-        (DENIED, "CreateEndpointConfig", f"deploy {MODEL}"),
-        (THROTTLED, "CreateEndpoint", f"deploy {MODEL}"),
-        (DENIED, "CreateTransformJob", f"batch {MODEL} {DATA}"),
-        (THROTTLED, "CreateTransformJob", f"batch {MODEL} {DATA}"),
-        (DENIED, "InvokeEndpoint", "predict nobody PHOTO"),
-        (THROTTLED, "InvokeEndpoint", "predict nobody PHOTO --set predict.attempts=2"),
-        (EXPIRED, "InvokeEndpoint", "predict nobody PHOTO"),
-        (DENIED, "DescribeTrainingJob", "status nobody"),
-        (DENIED, "ListTrainingJobs", "status"),
-        (THROTTLED, "DescribeTrainingJob", "logs nobody"),
-        (DENIED, "DescribeTrainingJob", "download nobody --to x"),
-        (THROTTLED, "DescribeTrainingJob", "stop nobody"),
-        (DENIED, "ListEndpoints", "cost --running"),
-        (DENIED, "ListModels", "destroy --yes"),
-    ],
-    ids=lambda text: text.partition(":")[0].partition(" s3")[0].removesuffix("Exception"),
-)
-def test_every_verb_has_a_line_for_a_refusal(
-    cloud: Cloud,
-    project: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    code: str,
-    operation: str,
-    words: str,
-) -> None:
-    monkeypatch.setenv("BINTALLY_CLOUD_ATTEMPTS", "2")
-    cloud.put("m/model.tar.gz")
-    draw_bin(tmp_path / "bin.jpg", 1, seed=1)
-    (tmp_path / "space.toml").write_text("[train]\nhead_lr = { low = 1e-4, high = 1e-1, log = true }\n")
-    given = [str(tmp_path / "bin.jpg") if word == "PHOTO" else word for word in words.split()]
-    if given[0] == "tune":
-        given += ["--space", str(tmp_path / "space.toml"), "--objective", "validation:accuracy"]
-        given += ["--jobs", "1", "--parallel", "1"]
-    if given[0] != "predict":
-        given += ["--project", project]
-    rehearse(cloud, f"{operation}={code}")
-    try:
-        with pytest.raises(BintallyError, match=SAID[code].format(operation)) as caught:
-            call(*given)
-    finally:
-        rehearse(cloud)
-    assert "\n" not in str(caught.value)
-    if given[0] in {"tune", "deploy", "batch"}:
-        named = tuple(
-            re.findall(r"the tuning (\S+) goes on by itself", str(caught.value))
-        )  # its trainings begin so, too
-        left = [one for one in told("status", "--project", project) if one["runs"] or one["sort"] != "training"]
-        assert [one["name"] for one in left if not one["name"].startswith(named)] == []
-
-
-def test_a_quota_of_nought(project: str) -> None:
-    with pytest.raises(CloudLimitError, match=r"CreateTrainingJob: a quota of the account.*ml\.p3\.2xlarge"):
-        call("train", DATA, "--project", project, "--instance", "ml.p3.2xlarge")
-
-
-def test_a_half_made_endpoint_is_undone(cloud: Cloud, project: str, tmp_path: Path) -> None:
-    rehearse(cloud, "CreateEndpoint=ResourceLimitExceeded:1")
-    try:
-        with pytest.raises(CloudLimitError, match=r"quota.*removed again: configuration .*, model "):
-            call("deploy", model_folder(tmp_path), "--project", project)
-    finally:
-        rehearse(cloud)
-    assert told("status", "--project", project) == []
 
 
 # ---------------------------------------------------------------------------------------------------- what it costs
@@ -550,58 +351,3 @@ def test_only_what_is_named_or_runs(cloud: Cloud, project: str) -> None:
     cloud.sagemaker.stop_training_job(TrainingJobName=foreign)
     cloud.trained(foreign)
     assert "nothing to remove" in call("destroy", "--project", project, "--yes").stdout
-
-
-# ---------------------------------------------------------------------------------------------------- Ctrl-C
-
-
-def following(*words: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "bintally", "cloud", *words]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in the background ignores it
-    )
-
-
-def interrupted(running: "subprocess.Popen[str]") -> tuple[int, str]:
-    """Waits until the training trains, and sends Ctrl-C."""
-    assert running.stderr is not None
-    said = ""
-    until = time.monotonic() + 120
-    for line in running.stderr:
-        said += line
-        if re.search(r"\d:\d\d  Training", line) or time.monotonic() > until:
-            break
-    running.send_signal(signal.SIGINT)
-    try:
-        _, rest = running.communicate(timeout=120)
-    finally:
-        running.kill()
-    return running.returncode, said + rest
-
-
-def test_an_interrupt_leaves_the_job_and_says_so(cloud: Cloud, project: str) -> None:
-    job = unique("followed")
-    code, said = interrupted(
-        following("train", DATA, "--project", project, "--name", job, "--hyperparameter", "seconds=300")
-    )
-    assert code == 130, said
-    last = said.splitlines()[-1]
-    assert last.startswith(f"error: stopped following; the training {job} goes on. Follow it again: ")
-    assert f"bintally cloud status {job} --follow --project {project}" in last
-    assert f"bintally cloud stop {job} --project {project}" in last
-    assert told("status", job)["status"] == "InProgress"
-    assert told("stop", job, "--project", project)["status"] == "Stopped"
-
-
-def test_or_stops_it_when_that_was_asked_for(cloud: Cloud, project: str) -> None:
-    job = unique("followed")
-    words = ("--name", job, "--hyperparameter", "seconds=300", "--stop-on-interrupt")
-    code, said = interrupted(following("train", DATA, "--project", project, *words))
-    assert code == 130, said
-    assert said.splitlines()[-1] == f"error: training {job} is Stopped; what it had written is kept"
-    assert told("status", job)["status"] == "Stopped"
