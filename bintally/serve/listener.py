@@ -96,5 +96,6 @@ class FairListener:
         except OSError:  # the client went away meanwhile
             made.close()
             return
-        if self._closed.is_set():  # closed in between: uvicorn has told the connections that it knew of, and this was none
+        if self._closed.is_set():
+            # Closed in between: uvicorn has told the connections that it knew of, and this was none.
             protocol.shutdown()
