@@ -21,7 +21,14 @@ T = TypeVar("T")
 W = TypeVar("W")
 
 
-def sample_order(num: int, *, seed: int, epoch: int, weights: NDArray[np.float64] | None = None) -> NDArray[np.int64]:
+def sample_order(
+    num: int,
+    *,
+    seed: int,
+    epoch: int,
+    weights: NDArray[np.float64] | None = None,
+    groups: NDArray[np.int64] | None = None,
+) -> NDArray[np.int64]:
     """The order in which an epoch takes its photos.
 
     Args:
@@ -29,14 +36,19 @@ def sample_order(num: int, *, seed: int, epoch: int, weights: NDArray[np.float64
         seed: the run's seed.
         epoch: from 0.
         weights: how likely each photo is to be drawn, (num,), when photos are drawn with replacement.
+        groups: (num,) each photo's group, when photos of one group are to come one after the other; not with weights.
 
     Returns:
         (num,) indices: every photo once, or, with weights, `num` draws.
     """
     luck = np.random.default_rng((seed, epoch, 0))
-    if weights is None:
+    if weights is not None:
+        return luck.choice(num, size=num, p=weights / weights.sum()).astype(np.int64)
+    if groups is None:
         return luck.permutation(num)
-    return luck.choice(num, size=num, p=weights / weights.sum()).astype(np.int64)
+    # A group's rank in the shuffle of all groups; within it the photos' own shuffle.
+    ranks = luck.permutation(int(groups.max()) + 1)[groups]
+    return np.lexsort((luck.permutation(num), ranks)).astype(np.int64)
 
 
 def num_steps(num: int, batch_size: int) -> int:
@@ -168,18 +180,25 @@ class Batches:
         batch_size: int,
         seed: int,
         weights: NDArray[np.float64] | None = None,
+        groups: NDArray[np.int64] | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         self.photos, self.classes = photos, classes
         self.steps = num_steps(len(photos), batch_size)
         self._augmentation, self._size, self._seed, self._weights = augmentation, batch_size, seed, weights
-        self._rank, self._world = rank, world
+        self._groups, self._rank, self._world = groups, rank, world
 
     def indices(self, epoch: int, step: int) -> NDArray[np.int64]:
         """Which photos this process takes at that step: its share of the batch that all of them take together."""
-        order = sample_order(len(self.photos), seed=self._seed, epoch=epoch, weights=self._weights)
-        return order[step * self._size : (step + 1) * self._size][self._rank :: self._world]
+        order = sample_order(
+            len(self.photos), seed=self._seed, epoch=epoch, weights=self._weights, groups=self._groups
+        )
+        batch = order[step * self._size : (step + 1) * self._size]
+        if self._groups is None:
+            return batch[self._rank :: self._world]
+        share = self._size // self._world  # a piece of its own: photos of one group stay with one process
+        return batch[self._rank * share : (self._rank + 1) * share]
 
     def batch(self, epoch: int, step: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Photos (n, 3, size, size), varied and normalised, and their classes (n,)."""

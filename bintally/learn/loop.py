@@ -19,14 +19,16 @@ from torch import Tensor, nn
 from bintally.card import ModelCard
 from bintally.errors import RunError, RunStoppedError
 from bintally.learn import run as run_folder
+from bintally.learn.auxiliary import Auxiliary
 from bintally.learn.average import Average
+from bintally.learn.changes import numbered
 from bintally.learn.checkpoint import load_checkpoint, restore, save_checkpoint
 from bintally.learn.device import pick_precision
 from bintally.learn.kept import KeptBatches, KeptValidation, input_mean
 from bintally.learn.listen import Listener, Start
 from bintally.learn.loader import Batches, ahead, class_factors
 from bintally.learn.loss import make_loss
-from bintally.learn.optim import make_optimizer, rate_factor
+from bintally.learn.optim import make_optimizer, rate_factor, side_of
 from bintally.learn.recipe import Recipe
 from bintally.learn.shared import Shared
 from bintally.learn.stopping import Stop
@@ -73,6 +75,11 @@ class Training:
         self.model = shared.model(recipe)
         shares = np.bincount(data.train_classes, minlength=data.counts.num_classes) / len(data.train_classes)
         self.model.start_from(shares.tolist())
+        self.model.relu_in_place()
+        auxiliary = Auxiliary.of(data, recipe.auxiliary)
+        self.auxiliary = None if auxiliary is None else auxiliary.to(fabric.device)
+        if auxiliary:
+            self.model.teach_beside(auxiliary.start)
         if settings.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's types
         self.loss = make_loss(
@@ -95,6 +102,7 @@ class Training:
         optimizer = make_optimizer(self.model, settings)
         self.network, self.optimizer = fabric.setup(self.model, optimizer)
         self.network.mark_forward_method("from_frozen")
+        self.network.mark_forward_method("with_auxiliary")
         self.average = Average(self.model, settings.ema) if settings.ema else None
         training, validation = shared.parts(recipe)
         precision = f"{pick_precision(settings)} on {fabric.device.type}"
@@ -103,6 +111,7 @@ class Training:
             "batch_size": settings.batch_size,
             "seed": settings.seed,
             "weights": None if settings.sampling == "none" else draws[data.train_classes],
+            "groups": numbered(data.train_groups) if recipe.auxiliary.changes else None,
             "rank": fabric.global_rank,
             "world": fabric.world_size,
         }
@@ -157,7 +166,7 @@ class Training:
         number = self._done + 1
         for listener in self.listeners:
             listener.on_loaded(number)
-        x, y = self._input(photos), torch.from_numpy(classes).to(fabric.device)
+        x, y = self._input(self._sized(photos)), torch.from_numpy(classes).to(fabric.device)
         for listener in self.listeners:
             listener.on_batch(number, x, y)
         # Dropout's luck is the step's: a run that goes on draws what it would have drawn.
@@ -165,11 +174,14 @@ class Training:
         factor = rate_factor(number - 1, settings.epochs * self.batches.steps, settings.schedule, settings.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
-        x, other, share = self._mixed(x, y, number)
-        logits = self.logits_of(x).float()
-        loss = (self.loss(logits, y) * self.factors[y]).mean()
-        if share < 1:
-            loss = share * loss + (1 - share) * (self.loss(logits, other) * self.factors[other]).mean()
+        x, order, share = self._mixed(x, number)
+        logits, beside = self._answers(x)
+        places = torch.from_numpy(self.batches.indices(state.epoch, state.step)).to(fabric.device)
+        if order is None:
+            loss = self._loss(logits, beside, y, places)
+        else:
+            loss = share * self._loss(logits, beside, y, places, mixed=True)
+            loss = loss + (1 - share) * self._loss(logits, beside, y[order], places[order], mixed=True)
         with torch.no_grad():
             nll = nn.functional.cross_entropy(logits, y)
             hits = (logits.argmax(1) == y).float().mean()
@@ -206,16 +218,32 @@ class Training:
         if signal:
             self._stop_here()
 
-    def _mixed(self, x: Tensor, y: Tensor, number: int) -> tuple[Tensor, Tensor, float]:
-        """The batch with each photo mixed with another one of it, the others' classes, and the photos' own share."""
+    def _answers(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits (N, K), and what the auxiliary head says where there is one."""
+        if self.auxiliary is None:
+            return self.logits_of(x).float(), None
+        with self.fabric.autocast():
+            logits, beside = self.network.with_auxiliary(x, kept=self.kept_inputs is not None)
+        return logits.float(), beside
+
+    def _loss(
+        self, logits: Tensor, beside: Tensor | None, y: Tensor, places: Tensor, *, mixed: bool = False
+    ) -> Tensor:
+        loss = (self.loss(logits, y) * self.factors[y]).mean()
+        if self.auxiliary is None or beside is None:
+            return loss
+        return loss + self.auxiliary.loss(beside, places, mixed=mixed)
+
+    def _mixed(self, x: Tensor, number: int) -> tuple[Tensor, Tensor | None, float]:
+        """The batch with each photo mixed with another one of it, which one that is, and the photos' own share."""
         strength = self.recipe.augment.mixup
         if not strength:
-            return x, y, 1.0
+            return x, None, 1.0
         luck = np.random.default_rng((self.settings.seed, number, self.fabric.global_rank, 2))
         share = float(luck.beta(strength, strength))
         share = max(share, 1 - share)  # so that what is told of the training part is of the larger one
-        order = torch.from_numpy(luck.permutation(len(y))).to(x.device)
-        return torch.lerp(x[order], x, share), y[order], share
+        order = torch.from_numpy(luck.permutation(len(x))).to(x.device)
+        return torch.lerp(x[order], x, share), order, share
 
     def _end_epoch(self) -> None:
         state, data = self.state, self.data
@@ -258,7 +286,7 @@ class Training:
             self.best = predictions
             if self.run and self.fabric.global_rank == 0:
                 config: Any = self.model.backbone.config
-                run_folder.save_best(self.run, self.model.state_dict(), config.to_dict(), self._card(found))
+                run_folder.save_best(self.run, self.model.counting_state(), config.to_dict(), self._card(found))
         return predictions, row
 
     def _same_buffers(self) -> None:
@@ -329,6 +357,19 @@ class Training:
     def _input(self, photos: _Input) -> Tensor:
         x = (photos if isinstance(photos, Tensor) else torch.from_numpy(photos)).to(self.fabric.device)
         return x.contiguous(memory_format=torch.channels_last) if self.settings.channels_last else x
+
+    def _sized(self, photos: _Input) -> _Input:
+        """The photos at the epoch's side; kept activations have none."""
+        if not self.settings.start_size or isinstance(photos, Tensor):
+            return photos
+        full = photos.shape[-1]
+        side = side_of(self.state.epoch, self.settings.epochs, self.settings.start_size, full)
+        if side == full:
+            return photos
+        # As `pixels.to_square` makes a photo smaller.
+        return nn.functional.interpolate(
+            torch.from_numpy(photos), (side, side), mode="bilinear", align_corners=False, antialias=True
+        )
 
     def _over_processes(self, values: Tensor, how: str) -> Tensor:
         if self.fabric.world_size == 1:

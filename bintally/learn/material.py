@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bintally.bins import BinRecord
 from bintally.counts import CountRange
 from bintally.data.manifest import Manifest, Row
 from bintally.errors import ManifestError
@@ -20,6 +21,9 @@ class TrainingData:
         train_paths: photos to learn from.
         train_sha256s: their files' hashes.
         train_classes: (num,) their class indices.
+        train_labels: (num,) their true counts, not clipped.
+        train_groups: their groups; a photo without one is a group of its own.
+        train_records: what is on record of them; None where there is no record, or a label that contradicts it.
         validation_paths: photos to choose the best epoch by.
         validation_sha256s: their files' hashes.
         validation_groups: their groups; a photo without one is a group of its own.
@@ -32,6 +36,9 @@ class TrainingData:
     train_paths: tuple[Path, ...]
     train_sha256s: tuple[str, ...]
     train_classes: NDArray[np.int64]
+    train_labels: NDArray[np.int64]
+    train_groups: tuple[str, ...]
+    train_records: tuple[BinRecord | None, ...]
     validation_paths: tuple[Path, ...]
     validation_sha256s: tuple[str, ...]
     validation_groups: tuple[str, ...]
@@ -76,11 +83,12 @@ class TrainingData:
             train_paths=tuple(manifest.path_of(row) for row in rows),
             train_sha256s=tuple(row.photo.sha256 for row in rows),
             train_classes=classes,
+            train_labels=labels,
+            train_groups=tuple(_group(row) for row in rows),
+            train_records=tuple(row.record if row.label == row.expected_quantity else None for row in rows),
             validation_paths=tuple(manifest.path_of(row) for row in validation),
             validation_sha256s=tuple(row.photo.sha256 for row in validation),
-            validation_groups=tuple(
-                f"photo {row.photo.photo_id}" if row.group is None else row.group for row in validation
-            ),
+            validation_groups=tuple(_group(row) for row in validation),
             validation_labels=np.array([row.label for row in validation], dtype=np.int64),
             open_mean=mean if counts.open_ended else None,
             line=(
@@ -98,3 +106,7 @@ class TrainingData:
     def sizes(self) -> dict[str, int]:
         """How many photos each part has."""
         return {"train": len(self.train_paths), "validation": len(self.validation_paths)}
+
+
+def _group(row: Row) -> str:
+    return f"photo {row.photo.photo_id}" if row.group is None else row.group

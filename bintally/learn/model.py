@@ -65,6 +65,7 @@ class CountModel(nn.Module):
         num_frozen: how many of the backbone's parts (stem, stage 1, …) are frozen.
         mirror: whether logits and maps are the means over each photo and its mirror image, in evaluation mode. The
             mean of logits is, after the softmax, that of log-probabilities.
+        auxiliary: a second head, of training alone: see `teach_beside`.
     """
 
     def __init__(
@@ -89,6 +90,20 @@ class CountModel(nn.Module):
                 parameter.requires_grad_(True)
         self.dropout = nn.Dropout(dropout)
         self.head = make_head(head, _num_channels(backbone), num_classes)
+        self.auxiliary: nn.Linear | None = None
+
+    def relu_in_place(self) -> None:
+        """Has ReLUs write over what they are given, which no gradient asks for: one pass over memory less for each."""
+        for module in self.backbone.modules():
+            if isinstance(module, nn.ReLU):
+                module.inplace = True
+
+    def teach_beside(self, start: Tensor) -> None:
+        """Adds a head for auxiliary targets, whose first answers are these: see `bintally.learn.auxiliary`."""
+        self.auxiliary = nn.Linear(_num_channels(self.backbone), len(start))
+        nn.init.normal_(self.auxiliary.weight, std=0.01)
+        with torch.no_grad():
+            self.auxiliary.bias.copy_(start)
 
     def start_from(self, shares: Sequence[float]) -> None:
         """Sets the head's bias so that the first answer is the class shares, whatever the photo (about).
@@ -106,6 +121,8 @@ class CountModel(nn.Module):
         self.training = mode
         self.dropout.train(mode)
         self.head.train(mode)
+        if self.auxiliary is not None:
+            self.auxiliary.train(mode)
         if trained or self.backbone.training:  # setting hundreds of modules takes longer than a step of a head alone
             self.backbone.train(False)
         for part in trained:
@@ -127,6 +144,10 @@ class CountModel(nn.Module):
         frozen = {id(part) for part in self.frozen_parts}
         prefixes = tuple(f"{name}." for name, module in self.named_modules() if id(module) in frozen)
         return {name: value for name, value in self.state_dict().items() if not name.startswith(prefixes)}
+
+    def counting_state(self) -> dict[str, Tensor]:
+        """The state dict without what only training needs."""
+        return {name: value for name, value in self.state_dict().items() if not name.startswith("auxiliary.")}
 
     def load_trained_state(self, state: Mapping[str, Tensor]) -> None:
         """Takes what `trained_state` gave.
@@ -153,9 +174,18 @@ class CountModel(nn.Module):
 
     def logits_of(self, h_NCHW: Tensor) -> Tensor:
         """Logits (N, num_classes) from the last feature map."""
-        # Pooled features that were kept come as a map of one pixel: the mean of it is itself, but takes its time.
-        pooled = h_NCHW.flatten(1) if h_NCHW.shape[2:] == (1, 1) else h_NCHW.mean(dim=(2, 3))
-        return _tensor(self.head(self.dropout(pooled)))
+        return _tensor(self.head(self._pooled(h_NCHW)))
+
+    def with_auxiliary(self, x_NCHW: Tensor, *, kept: bool) -> tuple[Tensor, Tensor]:
+        """Logits (N, num_classes), and what the auxiliary head says (N, num_targets).
+
+        Args:
+            x_NCHW: normalised photos; or what `frozen_features` gave, where `kept`.
+            kept: which of them.
+        """
+        assert self.auxiliary is not None  # noqa: S101 - who asks has called `teach_beside`
+        pooled = self._pooled(self.last_features(x_NCHW if kept else self.frozen_features(x_NCHW)))
+        return _tensor(self.head(pooled)), _tensor(self.auxiliary(pooled))
 
     def from_frozen(self, h_NCHW: Tensor) -> Tensor:
         """Logits (N, num_classes) from what `frozen_features` gave, now or long ago.
@@ -185,6 +215,11 @@ class CountModel(nn.Module):
             return logits, maps
         both, all_maps = logits.reshape(2, -1, logits.shape[1]), maps.reshape(2, -1, *maps.shape[1:])
         return (both[0] + both[1]) / 2, (all_maps[0] + all_maps[1].flip(3)) / 2
+
+    def _pooled(self, h_NCHW: Tensor) -> Tensor:
+        # Pooled features that were kept come as a map of one pixel: the mean of it is itself, but takes its time.
+        pooled = h_NCHW.flatten(1) if h_NCHW.shape[2:] == (1, 1) else h_NCHW.mean(dim=(2, 3))
+        return _tensor(self.dropout(pooled))
 
     @property
     def _mirrors(self) -> bool:

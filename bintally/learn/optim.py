@@ -1,4 +1,4 @@
-"""How weights move: the optimizer over head and backbone, and the learning rates' course over the steps."""
+"""How weights move: the optimizer over head and backbone, and the course over time of learning rates and photo sizes."""
 
 import math
 from collections.abc import Sequence
@@ -29,12 +29,13 @@ def make_optimizer(model: CountModel, settings: TrainSettings) -> torch.optim.Op
 
 
 def _modules_and_rates(model: CountModel, settings: TrainSettings) -> list[tuple[Sequence[nn.Module], float]]:
-    """The head first, then the backbone: as a whole, or the last stage first, each at its own rate."""
+    """The heads first, then the backbone: as a whole, or the last stage first, each at its own rate."""
     share, parts = settings.stage_lr_decay, model.trained_parts
+    heads = [model.head] if model.auxiliary is None else [model.head, model.auxiliary]
     if share == 1:
-        return [([model.head], settings.head_lr), (parts, settings.backbone_lr)]
+        return [(heads, settings.head_lr), (parts, settings.backbone_lr)]
     staged = [([part], settings.backbone_lr * share**depth) for depth, part in enumerate(reversed(parts))]
-    return [([model.head], settings.head_lr), *staged]
+    return [(heads, settings.head_lr), *staged]
 
 
 def rate_factor(step: int, total: int, schedule: Schedule, warmup: float) -> float:
@@ -57,3 +58,21 @@ def rate_factor(step: int, total: int, schedule: Schedule, warmup: float) -> flo
     if schedule == "constant":
         return 1.0
     return (1 + math.cos(math.pi * (step - rise) / max(1.0, total - rise))) / 2
+
+
+def side_of(epoch: int, epochs: int, start: int, full: int) -> int:
+    """The side in pixels at which an epoch sees its photos.
+
+    Args:
+        epoch: from 0.
+        epochs: of the whole training.
+        start: side of the first one; nothing smaller than `full` or nothing at all leaves it at `full`.
+        full: side of the last one.
+
+    Returns:
+        From `start` evenly up to `full`, in steps of 32 as strides ask; `full` itself need not be such a step.
+    """
+    if not start or start >= full or epochs < 2:
+        return full
+    share = min(epoch / (epochs - 1), 1.0)
+    return full if share == 1 else min(full, max(start, 32 * round((start + share * (full - start)) / 32)))

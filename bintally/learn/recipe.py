@@ -12,6 +12,7 @@ from pydantic import Field
 from bintally import settings
 from bintally.errors import SettingsError
 from bintally.learn.augment import AugmentSettings
+from bintally.learn.auxiliary import AuxiliarySettings
 from bintally.learn.frozen import KeepSettings
 from bintally.learn.kept import KeepActivations
 from bintally.learn.loader import Balance
@@ -50,6 +51,9 @@ class TrainSettings:
         ema: share of the running average of the weights that a step leaves; 0 keeps none. With one, what is validated
             and kept is the average (batch norm's statistics too), and training itself goes on as without. In the
             first steps the average forgets faster: after t of them the share is (1 + t) / (10 + t) at most.
+        start_size: side in pixels at which photos are seen in the first epoch; from there it grows evenly, in steps of
+            32, to that of [pixels] in the last one (progressive resizing, as in Tan & Le 2021,
+            https://arxiv.org/abs/2104.00298). Validation is at full size throughout. 0 trains at full size, too.
         keep_activations: whether what the frozen parts make of each photo is computed once and kept on disk: "auto"
             where that pays and the photos are mirrored at most; "on" leaves other augmentations out; "off" never.
         seed: of weights, order, augmentation and dropout.
@@ -83,6 +87,7 @@ class TrainSettings:
     patience: Annotated[int, Field(ge=0)] = 0
     clip: Annotated[float, Field(ge=0)] = 0.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    start_size: Annotated[int, Field(ge=0)] = 0
     keep_activations: KeepActivations = "auto"
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
     precision: Precision = "auto"
@@ -107,6 +112,7 @@ class Recipe:
     pixels: PixelSpec = field(default_factory=PixelSpec)
     keep: KeepSettings = field(default_factory=KeepSettings)
     squares: SquareSettings = field(default_factory=SquareSettings)
+    auxiliary: AuxiliarySettings = field(default_factory=AuxiliarySettings)
 
     def tables(self) -> dict[str, dict[str, Any]]:
         """Table → key → JSON value."""
@@ -141,6 +147,7 @@ def read_recipe(
     tables, source = _tables(name)
     known: dict[str, type] = {"model": ModelSettings, "train": TrainSettings}
     known |= {"augment": AugmentSettings, "pixels": PixelSpec, "keep": KeepSettings, "squares": SquareSettings}
+    known["auxiliary"] = AuxiliarySettings
     settings.check_tables(tables, known | dict(others or {}), source)
     settings.check_tables(flags or {}, known | dict(others or {}), "--set")
 

@@ -6,6 +6,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from bintally.errors import SettingsError
 from bintally.learn.device import make_fabric
 from bintally.learn.frozen import Kept
 from bintally.learn.kept import Part, keep_parts, views_of
@@ -93,6 +94,12 @@ class Shared:
     ) -> Kept | None:
         """The activations of the frozen parts, if they are kept: see `kept.keep_parts`."""
         wish, views = recipe.train.keep_activations, views_of(recipe.augment)
+        if recipe.train.start_size:
+            if wish == "on":
+                raise SettingsError(
+                    "train.keep_activations = on keeps photos of one size, train.start_size lets them grow: leave one out"
+                )
+            return None
         if wish == "auto" and not self._several and recipe.train.epochs <= len(views):
             return None  # every view would be computed, and none used twice
         what = (recipe.model.backbone, model.num_frozen, model.mirror, recipe.pixels, precision)

@@ -9,7 +9,7 @@ import torch
 import transformers
 from PIL import Image, ImageDraw
 
-from bintally.bins import BinPhoto
+from bintally.bins import BinPhoto, BinRecord, Item
 from bintally.counts import CountRange
 from bintally.data.manifest import Manifest, Part, Row, SplitInfo, write_manifest
 from bintally.files import sha256_of
@@ -61,8 +61,12 @@ def squares_manifest(
     counts: CountRange | None = None,
     split: bool = True,
     most: int = 5,
+    records: bool = False,
 ) -> Manifest:
-    """`num` photos holding 0 to `most` squares; of every five, three train, one validates, one calibrates."""
+    """`num` photos holding 0 to `most` squares; of every five, three train, one validates, one calibrates.
+
+    With `records`, every fourth lies without one; the others name "many squares" or "few squares", a litre each.
+    """
     luck = np.random.default_rng(0)
     parts: tuple[Part, ...] = ("train", "train", "train", "validation", "calibration")
     rows = []
@@ -76,7 +80,7 @@ def squares_manifest(
             num_bytes=(folder / name).stat().st_size,
             blur=1.0,
             look="0" * 16,
-            record=None,
+            record=_record(f"{index:05d}", count) if records and index % 4 else None,
             expected_quantity=count,
             label=count,
             label_source="record",
@@ -87,6 +91,12 @@ def squares_manifest(
     info = SplitInfo(counts=counts or CountRange(), seed=0, fractions=(0.6, 0.2, 0.2, 0.0), shuffled=False)
     made = Manifest(root=folder.resolve(), rows=tuple(rows), split=info if split else None)
     return write_manifest(folder / "split.parquet", made)
+
+
+def _record(photo_id: str, count: int) -> BinRecord:
+    name, side = ("many" if count > 2 else "few") + " squares", 3.937
+    item = Item(sku="S", asin="A", name=name, quantity=count, size_in=(side, side, side), weight_lb=None)
+    return BinRecord(bin_id=photo_id, items=(item,) if count else (), expected_quantity=count)
 
 
 @pytest.fixture(scope="session")

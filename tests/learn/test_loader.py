@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -154,3 +155,35 @@ def test_photos_of_any_shape_become_squares(tmp_path: Path) -> None:
     Image.new("CMYK", (70, 20)).save(tmp_path / "a.jpg")
     Image.new("L", (20, 90)).save(tmp_path / "b.png")
     assert Photos([tmp_path / "a.jpg", tmp_path / "b.png"], PixelSpec(size=24)).batch([0, 1]).shape == (2, 3, 24, 24)
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=40), st.integers(0, 5))
+def test_photos_of_one_group_come_one_after_the_other_and_groups_are_shuffled(numbers: list[int], epoch: int) -> None:
+    groups = np.unique(numbers, return_inverse=True)[1].astype(np.int64)
+    order = sample_order(len(groups), seed=1, epoch=epoch, groups=groups)
+    assert sorted(order.tolist()) == list(range(len(groups)))
+    turns = 1 + int((np.diff(groups[order]) != 0).sum())
+    assert turns == len(set(numbers))
+    assert order.tolist() == sample_order(len(groups), seed=1, epoch=epoch, groups=groups).tolist()
+
+
+def test_groups_come_in_another_order_in_every_epoch() -> None:
+    groups = np.repeat(np.arange(20), 2)
+    orders = {tuple(sample_order(40, seed=0, epoch=epoch, groups=groups).tolist()) for epoch in range(4)}
+    assert len(orders) == 4
+
+
+def test_processes_share_a_batch_of_groups_in_pieces(tmp_path: Path) -> None:
+    photos = Photos([tmp_path / f"{n}.jpg" for n in range(16)], PixelSpec(size=8))
+    groups = np.repeat(np.arange(4), 4)
+    order: dict[str, Any] = {"batch_size": 8, "seed": 0, "groups": groups}
+    classes = np.zeros(16, dtype=np.int64)
+    whole = Batches(photos, classes, AugmentSettings(), **order)
+    for step in range(2):
+        pieces = [
+            Batches(photos, classes, AugmentSettings(), **order, rank=rank, world=2).indices(0, step)
+            for rank in range(2)
+        ]
+        assert np.concatenate(pieces).tolist() == whole.indices(0, step).tolist()
+        assert all(len(set(groups[piece].tolist())) == 1 for piece in pieces)
+    photos.close()

@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from bintally.data.manifest import Manifest
 from bintally.errors import RunError, RunStoppedError
 from bintally.learn.checkpoint import same_bits
 from bintally.learn.head import make_head
-from bintally.learn.listen import Listener
+from bintally.learn.listen import Listener, Start
 from bintally.learn.loop import Training
 from bintally.learn.model import load_run_model
 from bintally.learn.recipe import Recipe
@@ -69,6 +70,8 @@ FEATURES: dict[str, dict[str, dict[str, object]]] = {
     "mixup": {"augment": {"mixup": 0.4}, "train": {"loss": "emd", "loss_mix": 0.3}},
     "stages": {"train": {"stage_lr_decay": 0.5, "loss": "cumulative"}, "model": {"head": "coral"}},
     "corn": {"train": {"loss": "soft-ordinal", "ema": 0.99}, "model": {"head": "corn"}},
+    "auxiliary": {"auxiliary": {"record": 0.5}, "augment": {"mixup": 0.4}, "train": {"ema": 0.9}},
+    "changes": {"auxiliary": {"record": 0.5, "changes": 0.5}},
 }
 
 
@@ -82,7 +85,7 @@ def with_tables(recipe: Recipe, tables: dict[str, dict[str, object]]) -> Recipe:
 def test_every_feature_goes_on_to_the_same_bits(
     make_manifest: MakeManifest, tiny: Tiny, tmp_path: Path, snapshot: str, feature: str, keep: bool
 ) -> None:
-    manifest = make_manifest(num=30)
+    manifest = make_manifest(num=30, records=True)
     recipe = with_tables(tiny(epochs=3, checkpoint_every_steps=1), FEATURES[feature])
     if keep:
         own = {"model": {"backbone": snapshot, "unfrozen_stages": 1}, "train": {"keep_activations": "on"}}
@@ -98,6 +101,53 @@ def test_every_feature_goes_on_to_the_same_bits(
     model, card = load_run_model(tmp_path / "whole")
     assert card.head == recipe.model.head
     assert type(model.head) is type(make_head(recipe.model.head, 4, 6))
+
+
+def test_growing_photos_go_on_to_the_same_bits_and_are_validated_at_full_size(
+    make_manifest: MakeManifest, tiny: Tiny, tmp_path: Path
+) -> None:
+    manifest = make_manifest(num=30)  # 18 to train on, two steps an epoch
+    recipe = tiny(epochs=3, checkpoint_every_steps=1, start_size=32)
+    recipe = replace(recipe, pixels=replace(recipe.pixels, size=64))
+    sides: list[int] = []
+
+    class Sides(Listener):
+        def on_batch(self, step: int, x: torch.Tensor, y: torch.Tensor) -> None:
+            sides.append(x.shape[-1])
+
+    train(manifest, tmp_path / "whole", recipe, listeners=[Sides()])
+    assert sides == [32, 32, 64, 64, 64, 64]  # the middle, 48, is no step of 32
+    with pytest.raises(KeyboardInterrupt):
+        train(manifest, tmp_path / "killed", recipe, listeners=[Ends(3)])
+    train(manifest, tmp_path / "killed", recipe)
+    whole, killed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    assert same_bits(whole, killed)
+    assert load_run_model(tmp_path / "whole")[1].pixels.size == 64
+
+
+def test_what_the_records_teach_is_learnt_and_left_behind(
+    make_manifest: MakeManifest, tiny: Tiny, tmp_path: Path
+) -> None:
+    manifest = make_manifest(num=60, records=True)
+    recipe = with_tables(tiny(epochs=6), {"auxiliary": {"record": 1.0}})
+    heads: list[torch.Tensor] = []
+
+    class Looks(Listener):
+        def on_start(self, start: Start) -> None:
+            self.model = start.model
+            heads.append(self.model.auxiliary.weight.detach().clone())  # type: ignore[union-attr]
+
+        def on_end(self) -> None:
+            heads.append(self.model.auxiliary.weight.detach().clone())  # type: ignore[union-attr]
+
+    train(manifest, tmp_path / "run", recipe, listeners=[Looks()])
+    assert not torch.equal(*heads)
+    rows = history(tmp_path / "run")
+    beside = [float(row["train_loss"]) - float(row["train_nll"]) for row in rows]
+    assert beside[-1] < beside[0]
+    assert not any("auxiliary" in name for name in load_file(tmp_path / "run" / "model.safetensors"))
+    model, _ = load_run_model(tmp_path / "run")
+    assert model.auxiliary is None
 
 
 def test_an_average_changes_what_is_kept_and_not_what_is_learnt(

@@ -5,7 +5,7 @@ import torch
 
 from bintally.counts import CountRange
 from bintally.learn.model import ModelSettings, build_model
-from bintally.learn.optim import make_optimizer, rate_factor
+from bintally.learn.optim import make_optimizer, rate_factor, side_of
 from bintally.learn.recipe import TrainSettings
 
 
@@ -90,3 +90,20 @@ def test_fused_steps_are_the_plain_ones_in_any_memory_order(kind: str) -> None:
     for name, value in models[0].items():
         # Adam's first steps are as long as the rate whatever the gradient: a wrong order would be off by 1e-3.
         assert (value - models[1][name]).abs().mean() < 1e-4, name
+
+
+def test_photos_grow_in_steps_of_a_stride_to_full_size() -> None:
+    assert [side_of(epoch, 8, 128, 224) for epoch in range(8)] == [128, 128, 160, 160, 192, 192, 224, 224]
+    assert {side_of(epoch, 5, 0, 224) for epoch in range(5)} == {224}
+    assert {side_of(epoch, 5, 300, 224) for epoch in range(5)} == {224}
+    assert side_of(0, 1, 64, 224) == 224  # a training of one epoch ends with it
+    assert [side_of(epoch, 3, 100, 110) for epoch in range(3)] == [100, 100, 110]
+
+
+def test_a_head_for_auxiliary_targets_learns_at_the_head_s_rate(snapshot: str) -> None:
+    model = build_model(ModelSettings(backbone=snapshot, unfrozen_stages=1), CountRange())
+    model.teach_beside(torch.zeros(3))
+    groups = make_optimizer(model, TrainSettings(head_lr=0.5, backbone_lr=0.1)).param_groups
+    rates = {id(p): group["peak_lr"] for group in groups for p in group["params"]}
+    assert model.auxiliary is not None
+    assert rates[id(model.auxiliary.weight)] == rates[id(model.auxiliary.bias)] == 0.5
