@@ -7,7 +7,19 @@ from typing import Any
 
 from bintally.errors import SettingsError
 
-TABLES = ("model", "train", "augment", "pixels", "keep", "watch", "profile", "evaluate", "export")
+TABLES = (
+    "model",
+    "train",
+    "augment",
+    "pixels",
+    "keep",
+    "squares",
+    "auxiliary",
+    "watch",
+    "profile",
+    "evaluate",
+    "export",
+)
 """Tables whose keys may be named as "table.key"."""
 
 SHORT: Mapping[str, tuple[str, str]] = {

@@ -66,3 +66,11 @@ def test_short_names_stand_for_keys_that_exist() -> None:
         assert table in TABLES
         settings = ExportSettings() if table == "export" else getattr(recipe, table)
         assert key in {one.name for one in dataclasses.fields(settings)}
+
+
+def test_every_table_of_a_recipe_may_be_named() -> None:
+    import dataclasses
+
+    from bintally.learn.recipe import Recipe
+
+    assert {one.name for one in dataclasses.fields(Recipe)} <= set(TABLES)
