@@ -42,6 +42,7 @@ class ModelCard:
         architecture: the backbone's name or hub id, with the head.
         head: the last layer's kind, as `model.head` of a recipe: whoever builds the network again asks for it.
         mirror: whether the answer is the mean over the photo and its mirror image. An exported model does that itself.
+        scales: sides in pixels over which the answer is the mean; none looks at the input as it is. As `mirror` otherwise.
         pixels: the input's size and statistics.
         counts: the counts covered.
         open_mean: mean training label in the open last class, or None when the last class is exact.
@@ -60,6 +61,7 @@ class ModelCard:
     architecture: str
     head: Literal["linear", "corn", "coral"] = "linear"
     mirror: bool = False
+    scales: tuple[int, ...] = ()
     pixels: PixelSpec
     counts: CountRange
     open_mean: float | None = None
@@ -79,8 +81,9 @@ class ModelCard:
         weights = [self.files[name] for name in sorted(self.files) if Path(name).suffix in _WEIGHTS]
         if len(weights) > 1:  # an exported model's formats: int8 and float32 have their ONNX file in common
             weights = [hashlib.sha256(" ".join((self.precision, *weights)).encode()).hexdigest()]
-        elif weights and self.mirror:  # the same weights, other answers
-            weights = [hashlib.sha256(" ".join(("mirror", *weights)).encode()).hexdigest()]
+        elif weights and (self.mirror or self.scales):  # the same weights, other answers
+            views = (*(["mirror"] if self.mirror else []), *(str(side) for side in self.scales))
+            weights = [hashlib.sha256(" ".join((*views, *weights)).encode()).hexdigest()]
         return weights[0][:12] if weights else "unsaved"
 
 

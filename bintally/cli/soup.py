@@ -1,7 +1,7 @@
 """The verb that averages runs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,6 +26,10 @@ def soup(
             "--mirror/--no-mirror", help="Answer with the mean over photo and mirror image. Default: as runs."
         ),
     ] = None,
+    scales: Annotated[
+        str | None,
+        typer.Option(help="Answer with the mean over these sides of the photo, as in 160/224/288. Default: as runs."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the run at --to.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
     assignments: Annotated[
@@ -35,7 +39,8 @@ def soup(
     """Average the weights of runs into one run, which counts at the price of one.
 
     The runs start from the same pretrained weights and differ in seed, rate, augmentation or length. Batch norm's
-    statistics are taken anew on training photos. One run alone, with --mirror, becomes one that mirrors.
+    statistics are taken anew on training photos. One run alone, with --mirror or --scales, becomes one
+    that looks at each photo so.
 
     Example: bintally soup runs/best-0 runs/best-1 runs/best-2 --to runs/soup
     """
@@ -45,7 +50,9 @@ def soup(
     tables = parse_assignments(assignments or [])
     check_tables(tables, {"soup": SoupSettings}, "--set")
     named = {"method": method, "mirror": None if mirror is None else ("on" if mirror else "off")}
-    given = {key: value for key, value in named.items() if value is not None}
+    given: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
+    if scales is not None:
+        given["scales"] = scales.replace(",", "/").split("/")
     settings = fill(SoupSettings, "soup", flags={**tables.get("soup", {}), **given})
     made = cook(runs, to, settings, console.Bar(), force=force)
     tell_combined(made, len(runs), "weights of", as_json=as_json)

@@ -83,5 +83,8 @@ class Auxiliary:
 
     def to(self, device: torch.device) -> "Auxiliary":
         """The same on a device."""
-        record, changes = (one and one.to(device) for one in (self.record, self.changes))
-        return replace(self, record=record, changes=changes)
+        return replace(
+            self,
+            record=None if self.record is None else self.record.to(device),
+            changes=None if self.changes is None else self.changes.to(device),
+        )

@@ -71,17 +71,21 @@ def unite(
     for run, (_, card) in loaded.items():
         making.check_fit(run, first, card)
     mirror = any(card.mirror for _, card in loaded.values())
+    scales = next((card.scales for _, card in loaded.values() if card.scales), ())
     models = {run: model for run, (model, _) in loaded.items()}
     manifest = read_manifest(runs[0] / run_folder.SPLIT_FILE)
     data = TrainingData.of(manifest)
     photos = Photos(data.validation_paths, first.pixels)
     try:
-        pooled = {run: _pooled(model, photos, settings, progress, mirror=mirror) for run, model in models.items()}
+        pooled = {
+            run: _pooled(model, photos, settings, progress, mirror=mirror, scales=scales)
+            for run, model in models.items()
+        }
     finally:
         photos.close()
 
     def score(those: Sequence[Path]) -> dict[str, float]:
-        logits = _logits([models[one] for one in those], [pooled[one] for one in those], mirror=mirror)
+        logits = _logits([models[one] for one in those], [pooled[one] for one in those], len(photos))
         return figures(predictions_of(logits.numpy(), data.validation_labels, data.counts, open_mean=data.open_mean))
 
     taken, tried = choose(making.runs, score, greedy=settings.method == "greedy")
@@ -89,8 +93,13 @@ def unite(
     backbone = Members([one.backbone for one in members])
     united = CountModel(backbone, data.counts.num_classes, unfrozen_stages=0, head=first.head, mirror=mirror)
     united.head = join_heads([one.head for one in members])
+    united.eval().look_at(scales, first.pixels.size)
     card = replace(
-        first, mirror=mirror, architecture=" | ".join(loaded[run][1].architecture for run in taken), notes=()
+        first,
+        mirror=mirror,
+        scales=scales,
+        architecture=" | ".join(loaded[run][1].architecture for run in taken),
+        notes=(),
     )
     ids = {run: loaded[run][1].model_id for run in taken}
     return making.finish(united, card, manifest, ids, tried, "answers averaged over")
@@ -98,23 +107,32 @@ def unite(
 
 @torch.inference_mode()
 def _pooled(
-    model: CountModel, photos: Photos, settings: EnsembleSettings, progress: Progress, *, mirror: bool
+    model: CountModel,
+    photos: Photos,
+    settings: EnsembleSettings,
+    progress: Progress,
+    *,
+    mirror: bool,
+    scales: tuple[int, ...],
 ) -> Tensor:
-    """Pooled features (N, C) of all photos, with those of their mirror images behind them where `mirror`."""
+    """Pooled features (views · N, C) of all photos: view behind view, of every scale and its mirror images."""
     device = torch.device(pick_device(settings.device))
     if device.type == "cpu":
         keep_freed_memory()
+    model.mirror = False  # views are laid behind one another here: a head over several networks comes later
+    model.look_at(scales, photos.spec.size)
     model = model.to(device).eval()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's types
-    views: list[list[Tensor]] = [[], []] if mirror else [[]]
+    views: list[list[Tensor]] = [[] for _ in range(max(1, len(scales)) * (2 if mirror else 1))]
     progress.begin("validate", len(photos))
     try:
         for start in range(0, len(photos), settings.batch_size):
             places = range(start, min(start + settings.batch_size, len(photos)))
             x_NCHW = torch.from_numpy(photos.batch(places)).to(device)
-            for number, view in enumerate(views):
-                seen = (x_NCHW.flip(3) if number else x_NCHW).contiguous(memory_format=torch.channels_last)
-                h_NCHW = model.last_features(model.frozen_features(seen))
+            seen = model.at_scales(x_NCHW)
+            seen += [one.flip(3) for one in seen] if mirror else []
+            for view, one in zip(views, seen, strict=True):
+                h_NCHW = model.last_features(model.frozen_features(one.contiguous(memory_format=torch.channels_last)))
                 view.append(h_NCHW.mean(dim=(2, 3)).cpu())
             progress.advance(len(places))
     finally:
@@ -124,6 +142,6 @@ def _pooled(
 
 
 @torch.inference_mode()
-def _logits(models: Sequence[CountModel], pooled: Sequence[Tensor], *, mirror: bool) -> Tensor:
+def _logits(models: Sequence[CountModel], pooled: Sequence[Tensor], num_photos: int) -> Tensor:
     logits: Tensor = join_heads([one.head for one in models])(torch.cat(list(pooled), dim=1))
-    return logits.reshape(2, -1, logits.shape[1]).mean(dim=0) if mirror else logits
+    return logits.reshape(-1, num_photos, logits.shape[1]).mean(dim=0)

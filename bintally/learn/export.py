@@ -257,7 +257,9 @@ def _write_onnx(path: Path, model: CountModel, card: ModelCard) -> None:
 
 def _quantise(model: Any, squares: NDArray[np.uint8], card: ModelCard) -> Any:
     # What follows the last feature map stays as it is: it costs next to nothing, and both outputs are read off it.
-    head = sorted({name for output in model.outputs for name in _above(output.node)})
+    head = {name for output in model.outputs for name in _above(output.node)}
+    # And so does what brings photos to another size: eight bits on top of theirs would blur them.
+    sizes = {name for node in model.inputs for name in _below(node.node)}
     photos = [pixels.normalise(squares[place : place + 1], card.pixels) for place in range(len(squares))]
     with _quiet():
         return nncf.quantize(
@@ -265,7 +267,7 @@ def _quantise(model: Any, squares: NDArray[np.uint8], card: ModelCard) -> Any:
             nncf.Dataset(photos),
             subset_size=len(photos),
             preset=nncf.QuantizationPreset.MIXED,
-            ignored_scope=nncf.IgnoredScope(names=head),
+            ignored_scope=nncf.IgnoredScope(names=sorted(head | sizes)),
         )
 
 
@@ -282,6 +284,23 @@ def _above(result: Any) -> list[str]:
             if above.get_type_name() != "Constant" and name not in names:
                 names.append(name)
                 waiting.append(above)
+    return names
+
+
+def _below(parameter: Any) -> list[str]:
+    """The names of the products of matrices between an input and the first convolutions."""
+    names, seen, waiting = [], set(), [parameter]
+    while waiting:
+        for value in waiting.pop().outputs():
+            for target in value.get_target_inputs():
+                node = target.get_node()
+                name = str(node.get_friendly_name())
+                if node.get_type_name() == "Convolution" or name in seen:
+                    continue
+                seen.add(name)
+                waiting.append(node)
+                if node.get_type_name() == "MatMul":
+                    names.append(name)
     return names
 
 

@@ -323,6 +323,7 @@ class Training:
             architecture=f"{self.recipe.model.backbone} + {self.recipe.model.head} head",
             head=self.recipe.model.head,
             mirror=self.recipe.model.mirror,
+            scales=self.recipe.model.scales,
             pixels=self.recipe.pixels,
             counts=data.counts,
             open_mean=data.open_mean,

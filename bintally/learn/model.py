@@ -22,10 +22,14 @@ from bintally.counts import CountRange
 from bintally.errors import BackboneError, ModelError
 from bintally.learn.head import HeadKind, make_head, start_head
 from bintally.learn.members import KIND, Members, MembersConfig, stages_of
+from bintally.learn.scales import resize_matrix, resized
 
 WEIGHTS_FILE = "model.safetensors"
 BACKBONE_FILE = "backbone.json"
 TINY = "tiny"
+
+Side = Annotated[int, Field(ge=32, le=4096)]
+"""Of a photo as a network looks at it, in pixels: not below the stride of the backbones."""
 
 _AUTO: Any = transformers.AutoModel
 _LOGGING: Any = transformers.utils.logging
@@ -44,6 +48,9 @@ class ModelSettings:
         head: "linear": a logit a count; "corn" and "coral" know that counts are ordered: see `bintally.learn.head`.
         mirror: whether the answer to a photo is the mean over itself and its mirror image, at twice the work: in
             validation, `evaluate` and `count`, and in what is exported and served. Training sees one view at a time.
+        scales: sides in pixels at which the answer looks at a photo, such as [160, 224, 288] for one of 224: it is the mean
+            over all of them, at the price of all. None looks at the input as it is. In `evaluate` and `count`, and in what
+            is exported and served, and not in the validation of each epoch, which would take as long as the epoch.
     """
 
     backbone: Annotated[str, Field(min_length=1)] = "microsoft/resnet-50"
@@ -51,6 +58,7 @@ class ModelSettings:
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     head: HeadKind = "linear"
     mirror: bool = False
+    scales: tuple[Side, ...] = ()
 
 
 class CountModel(nn.Module):
@@ -65,6 +73,7 @@ class CountModel(nn.Module):
         num_frozen: how many of the backbone's parts (stem, stage 1, …) are frozen.
         mirror: whether logits and maps are the means over each photo and its mirror image, in evaluation mode. The
             mean of logits is, after the softmax, that of log-probabilities.
+        scales: sides at which `forward` looks at each photo in evaluation mode: see `look_at`.
         auxiliary: a second head, of training alone: see `teach_beside`.
     """
 
@@ -91,6 +100,21 @@ class CountModel(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = make_head(head, _num_channels(backbone), num_classes)
         self.auxiliary: nn.Linear | None = None
+        self.scales: tuple[int, ...] = ()
+
+    def look_at(self, scales: Sequence[int], size: int) -> None:
+        """From now on logits and maps are means over these sides of each photo, in evaluation mode; none is as it is.
+
+        Args:
+            scales: sides in pixels.
+            size: of the photos that `forward` is given.
+        """
+        self.scales = tuple(scales)
+        for side in self.scales:
+            to, back = resize_matrix(size, side), resize_matrix(self._map_side(side), self._map_side(size))
+            # Not in the state dict: they follow from the card.
+            self.register_buffer(f"_to_{side}", torch.from_numpy(to), persistent=False)
+            self.register_buffer(f"_back_{side}", torch.from_numpy(back), persistent=False)
 
     def relu_in_place(self) -> None:
         """Has ReLUs write over what they are given, which no gradient asks for: one pass over memory less for each."""
@@ -200,21 +224,56 @@ class CountModel(nn.Module):
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Logits (N, num_classes) of normalised photos (N, 3, size, size)."""
-        return self.from_frozen(self.frozen_features(self._views(x_NCHW)))
+        answers = [self.from_frozen(self.frozen_features(self._views(x))) for x in self.at_scales(x_NCHW)]
+        return torch.stack(answers).mean(dim=0) if len(answers) > 1 else answers[0]
 
     def forward_maps(self, x_NCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and class activation maps (Zhou et al. 2016, https://arxiv.org/abs/1512.04150).
 
         Returns:
             Logits (N, num_classes) and maps (N, num_classes, h, w). With a linear head a map's mean plus the bias is
-            the logit; with an ordinal one a map is what each place adds to it, to first order.
+            the logit; with an ordinal one a map is what each place adds to it, to first order. Maps of several scales
+            are brought to one size, which keeps their means but for the edges.
         """
+        both = [self._answer_and_maps(x) for x in self.at_scales(x_NCHW)]
+        if not self._scales_now:
+            return both[0]
+        maps = [
+            resized(maps, self.get_buffer(f"_back_{side}"))
+            for side, (_, maps) in zip(self._scales_now, both, strict=True)
+        ]
+        return torch.stack([logits for logits, _ in both]).mean(dim=0), torch.stack(maps).mean(dim=0)
+
+    def _answer_and_maps(self, x_NCHW: Tensor) -> tuple[Tensor, Tensor]:
         features = self.last_features(self.frozen_features(self._views(x_NCHW)))
         logits, maps = self.logits_of(features), self.head.maps(features)
         if not self._mirrors:
             return logits, maps
         both, all_maps = logits.reshape(2, -1, logits.shape[1]), maps.reshape(2, -1, *maps.shape[1:])
         return (both[0] + both[1]) / 2, (all_maps[0] + all_maps[1].flip(3)) / 2
+
+    @property
+    def _scales_now(self) -> tuple[int, ...]:
+        return () if self.training else self.scales
+
+    def at_scales(self, x_NCHW: Tensor) -> list[Tensor]:
+        """The photos at each side that the answer looks at; as they are when there is none, or in training."""
+        if not self._scales_now:
+            return [x_NCHW]
+        # What a product of matrices leaves lies by channels; convolutions want them last.
+        return [
+            x_NCHW
+            if side == x_NCHW.shape[-1]
+            else resized(x_NCHW, self.get_buffer(f"_to_{side}")).contiguous(memory_format=torch.channels_last)
+            for side in self._scales_now
+        ]
+
+    def _map_side(self, side: int) -> int:
+        """The side of the feature map of photos of that side."""
+        with torch.no_grad():
+            first = next(self.backbone.parameters())
+            h_NCHW = self.last_features(self.frozen_features(first.new_zeros(2, 3, side, side)))
+        return int(h_NCHW.shape[-1])
 
     def _pooled(self, h_NCHW: Tensor) -> Tensor:
         # Pooled features that were kept come as a map of one pixel: the mean of it is itself, but takes its time.
@@ -271,6 +330,7 @@ def load_run_model(run: Path) -> tuple[CountModel, ModelCard]:
         backbone, num_classes = _new(config), card.counts.num_classes
         model = CountModel(backbone, num_classes, unfrozen_stages=0, head=card.head, mirror=card.mirror)
         model.load_state_dict(load_file(run / WEIGHTS_FILE))
+        model.eval().look_at(card.scales, card.pixels.size)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{run} cannot be loaded: {error}") from error
     return model.eval(), card

@@ -24,7 +24,7 @@ from bintally.learn.device import pick_device
 from bintally.learn.loader import Photos
 from bintally.learn.material import TrainingData
 from bintally.learn.memory import keep_freed_memory
-from bintally.learn.model import BACKBONE_FILE, CountModel, load_run_model
+from bintally.learn.model import BACKBONE_FILE, CountModel, Side, load_run_model
 from bintally.progress import Progress
 from bintally.scores import figures, predictions_of
 
@@ -40,6 +40,7 @@ class SoupSettings:
             when the negative log-likelihood there does not get worse.
         mirror: "as-runs": as the first run's card says; "on" and "off": see `model.mirror`. A soup of one run is the
             same run with that changed.
+        scales: sides at which the answer looks at a photo, see `model.scales`; "as-runs": as the first run's card says.
         statistics: training photos from which batch norm's statistics are taken anew. Averaged weights give other
             activations than any of the runs: averages of the runs' statistics would not fit them. Layers that all
             runs left frozen keep theirs.
@@ -50,6 +51,7 @@ class SoupSettings:
 
     method: Literal["uniform", "greedy"] = "greedy"
     mirror: Literal["as-runs", "on", "off"] = "as-runs"
+    scales: tuple[Side, ...] | Literal["as-runs"] = "as-runs"
     statistics: Annotated[int, Field(ge=1)] = 2048
     batch_size: Annotated[int, Field(ge=1)] = 32
     seed: Annotated[int, Field(ge=0)] = 0
@@ -82,7 +84,9 @@ def cook(
         _check_shapes(runs[0], run, states)
     mirror = card.mirror if settings.mirror == "as-runs" else settings.mirror == "on"
     model.mirror = mirror
-    card = replace(card, mirror=mirror)
+    scales = card.scales if settings.scales == "as-runs" else settings.scales
+    model.look_at(scales, card.pixels.size)
+    card = replace(card, mirror=mirror, scales=scales)
     manifest = read_manifest(runs[0] / run_folder.SPLIT_FILE)
     with _Kitchen(model, card, manifest, settings, progress) as kitchen:
         taken, tried = choose(

@@ -19,6 +19,7 @@ from bintally.learn.export import ExportSettings, export
 from bintally.learn.model import load_run_model
 from bintally.learn.recipe import Recipe, read_recipe
 from bintally.learn.run import read_run
+from bintally.learn.soup import SoupSettings, cook
 from bintally.learn.train import train
 from bintally.progress import Silent
 
@@ -78,6 +79,18 @@ def test_an_ensemble_is_a_run_that_answers_with_the_mean(
     assert maps.ndim == 4
     with pytest.raises(RunError, match="side by side"):
         train(manifest, tmp_path / "both", recipe("tiny"))
+
+
+def test_an_ensemble_looks_at_the_scales_of_its_runs(
+    runs: tuple[Path, Path, Path], manifest: Manifest, tmp_path: Path
+) -> None:
+    cook(runs[:1], tmp_path / "scaled", SoupSettings(scales=(32, 48), batch_size=8, device="cpu"), Silent())
+    made = unite((tmp_path / "scaled", runs[1]), tmp_path / "both", ALL, Silent())
+    assert load_run_model(tmp_path / "both")[0].scales == made.card.scales == (32, 48)
+    found = evaluate(tmp_path / "both", None, EvaluateSettings(part="validation", resamples=100), Silent())
+    assert found["scopes"][0]["raw"]["figures"]["nll"]["value"] == pytest.approx(
+        made.card.metrics["validation"]["nll"], abs=1e-4
+    )
 
 
 def test_an_ensemble_is_exported_like_any_run(runs: tuple[Path, Path, Path], tmp_path: Path) -> None:

@@ -316,3 +316,25 @@ def test_mirroring_and_ordinal_heads_go_into_the_model(
     outputs = {output.any_name: str(output.partial_shape) for output in compiled.outputs}
     assert outputs["logits"] == "[?,4]"
     assert outputs["maps"].startswith("[?,4,")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_scales_go_into_the_model(run: Path, manifest: Manifest, tmp_path: Path, precision: module.Precision) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    card = dataclasses.replace(load_run_model(run)[1], scales=(32, 48, 64), mirror=True)
+    write_card(copy, card)
+    model, _ = load_run_model(copy)
+    done = export(copy, tmp_path / "model", dataclasses.replace(QUICK, precision=precision), Silent(), accept=True)
+    assert done.scales == (32, 48, 64)
+    assert done.metrics["export"]["onnx"]["difference"] <= 1e-4
+    compiled = openvino.Core().compile_model(
+        tmp_path / "model" / "openvino.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    photo = pixels.read_input(manifest.path_of(manifest.rows[0]).read_bytes(), card.pixels)[None]
+    with torch.inference_mode():
+        logits, maps = model.forward_maps(torch.from_numpy(photo))
+    near = 1e-3 if precision == "float32" else 0.5
+    answers = compiled({"photos": photo})
+    np.testing.assert_allclose(answers["logits"], logits.numpy(), atol=near)
+    assert answers["maps"].shape == maps.shape

@@ -1,6 +1,7 @@
 """The network: exact on ResNets, frozen where it should be, class activation maps that add up, clear refusals."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -223,3 +224,48 @@ def test_a_run_that_differs_from_its_card_does_not_load(run: Path, tmp_path: Pat
     (run / "model.json").write_text(json.dumps(body | {"files": {}}))
     with pytest.raises(ModelError, match="names no"):
         load_run_model(run)
+
+
+def test_scales_answer_with_the_mean_over_the_sizes(tmp_path: Path) -> None:
+    model = built(snapshot(tmp_path)).eval()
+    model.mirror = True
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        plain, plain_maps = model.forward_maps(x)
+        model.look_at((64,), 64)
+        torch.testing.assert_close(model(x), plain)
+        model.look_at((32, 64, 96), 64)
+        seen = model.at_scales(x)
+        assert [one.shape[-1] for one in seen] == [32, 64, 96]
+        logits, maps = model.forward_maps(x)
+        torch.testing.assert_close(logits, model(x))
+        assert maps.shape == plain_maps.shape
+        model.look_at((), 64)
+        each = torch.stack([model(one) for one in seen])
+        torch.testing.assert_close(logits, each.mean(dim=0))
+        assert (each[0] - each[1]).abs().max() > 1e-4  # the sizes do differ in what they see
+        torch.testing.assert_close(model.forward_maps(x), (plain, plain_maps))
+
+
+def test_training_looks_at_photos_as_they_are_and_scales_are_no_weights(tmp_path: Path) -> None:
+    model = built(snapshot(tmp_path), unfrozen=1)
+    names = model.state_dict().keys()
+    model.look_at((32, 64), 64)
+    assert model.state_dict().keys() == names
+    x = torch.randn(2, 3, 64, 64)
+    assert len(model.train().at_scales(x)) == 1
+    assert len(model.eval().at_scales(x)) == 2
+
+
+def test_a_run_is_loaded_with_the_scales_of_its_card(tmp_path: Path) -> None:
+    model = built(snapshot(tmp_path / "snapshot"))
+    card = ModelCard(architecture="a", pixels=PixelSpec(size=64), counts=CountRange(), mirror=True, scales=(32, 64))
+    config = model.backbone.config
+    done = save_best(tmp_path / "run", model.state_dict(), config.to_dict(), card)  # type: ignore[operator,union-attr]
+    loaded, its = load_run_model(tmp_path / "run")
+    assert loaded.scales == its.scales == (32, 64)
+    ids = {
+        done.model_id,
+        *(replace(done, **change).model_id for change in ({"scales": ()}, {"mirror": False}, {"scales": (64,)})),
+    }
+    assert len(ids) == 4

@@ -128,6 +128,22 @@ def test_a_soup_of_one_can_mirror(runs: tuple[Path, Path, Path], manifest: Manif
     assert not cook([tmp_path / "soup"], tmp_path / "off", replace(QUICK, mirror="off"), Silent()).card.mirror
 
 
+def test_a_soup_of_one_can_look_at_several_sizes(
+    runs: tuple[Path, Path, Path], manifest: Manifest, tmp_path: Path
+) -> None:
+    made = cook(runs[:1], tmp_path / "soup", replace(QUICK, scales=(32, 48)), Silent())
+    model, card = load_run_model(tmp_path / "soup")
+    assert model.scales == card.scales == (32, 48)
+    found = evaluate(tmp_path / "soup", None, EvaluateSettings(part="validation", resamples=100), Silent())
+    assert found["scopes"][0]["raw"]["figures"]["nll"]["value"] == pytest.approx(
+        made.card.metrics["validation"]["nll"], abs=1e-4
+    )
+    assert made.card.metrics["validation"]["nll"] != pytest.approx(
+        read_card(runs[0]).metrics["validation"]["nll"], abs=1e-5
+    )
+    assert cook([tmp_path / "soup"], tmp_path / "again", QUICK, Silent()).card.scales == (32, 48)
+
+
 def test_runs_that_do_not_fit_together_are_named(
     runs: tuple[Path, Path, Path], manifest: Manifest, make_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
