@@ -51,12 +51,21 @@ def test_what_is_asked_for_and_told(cooked: list[dict[str, object]], tmp_path: P
     assert cooked[1]["force"]
     call("soup", tmp_path / "a", "--to", tmp_path / "c", "--no-mirror")
     assert cooked[2]["settings"] == SoupSettings(mirror="off")
+    call("soup", tmp_path / "a", "--to", tmp_path / "c", "--scales", "160/224/288")
+    call("soup", tmp_path / "a", "--to", tmp_path / "c", "--scales", "160,224")
+    assert [one["settings"] for one in cooked[3:]] == [
+        SoupSettings(scales=(160, 224, 288)),
+        SoupSettings(scales=(160, 224)),
+    ]
 
 
 @pytest.mark.usefixtures("cooked")
 def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"soup\.statistic.*did you mean"):
         call("soup", tmp_path / "a", "--to", tmp_path / "c", "--set", "soup.statistic=3")
+    for wrong in ("160/wide", "3/224", ""):
+        with pytest.raises(SettingsError, match="scales"):
+            call("soup", tmp_path / "a", "--to", tmp_path / "c", "--scales", wrong)
     with pytest.raises(SettingsError, match="method"):
         call("soup", tmp_path / "a", "--to", tmp_path / "c", "--method", "boiled")
 

@@ -180,3 +180,9 @@ def test_a_changed_photo_is_not_kept_under_its_old_hash(
     changed.unlink()
     with pytest.raises(RunError, match="cannot read"):
         train(manifest, tmp_path / "b", frozen_recipe(folder=tmp_path / "kept"))
+
+
+def test_photos_that_grow_are_not_kept(tmp_path: Path, make_manifest: Any, frozen_recipe: Any) -> None:
+    growing = frozen_recipe(keep_activations="on", start_size=16)
+    with pytest.raises(SettingsError, match="leave one out"):
+        train(make_manifest(num=10), tmp_path / "run", growing)
