@@ -11,6 +11,8 @@ from bintally.errors import RecordError
 PHOTO_FOLDER = "bin-images"
 METADATA_FOLDER = "metadata"
 
+LITRES_PER_CUBIC_INCH = 0.016387064
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
@@ -37,6 +39,12 @@ class Item:
             raise ValueError("an item has a SKU")
         if self.quantity < 0:
             raise ValueError(f"item {self.sku} has the negative quantity {self.quantity}")
+
+    @property
+    def litres(self) -> float | None:
+        """Volume of one unit, None where the record lacks a side."""
+        sides = [side for side in self.size_in if side is not None]
+        return math.prod(sides) * LITRES_PER_CUBIC_INCH if len(sides) == len(self.size_in) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

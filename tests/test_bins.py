@@ -145,3 +145,9 @@ def test_every_real_record_parses(abid: Path) -> None:
     off = sum(record.total != record.expected_quantity for record in records)
     assert off < len(records) / 200
     assert {item.weight_lb is None for record in records for item in record.items} == {True, False}
+
+
+def test_a_unit_has_litres_when_all_its_sides_are_known() -> None:
+    assert Item(sku="S", asin="A", name="", quantity=1, size_in=(10.0, 2.0, 1.0)).litres == pytest.approx(0.32774128)
+    assert Item(sku="S", asin="A", name="", quantity=1, size_in=(10.0, None, 1.0)).litres is None
+    assert Item(sku="S", asin="A", name="", quantity=1).litres is None

@@ -127,19 +127,15 @@ def _bands(photo: bytes) -> float | None:
         return None
 
 
-_LITRES = 0.016387064  # a cubic inch
-
-
 def _volume(record: BinRecord | None) -> float | None:
     """Litres of all units; None when the size of any is missing."""
     if record is None:
         return None
     total = 0.0
     for item in record.items:
-        length, width, height = item.size_in
-        if item.quantity and (length is None or width is None or height is None):
+        if item.quantity and item.litres is None:
             return None
-        total += item.quantity * (length or 0.0) * (width or 0.0) * (height or 0.0) * _LITRES
+        total += item.quantity * (item.litres or 0.0)
     return total
 
 

@@ -270,9 +270,12 @@ class CountModel(nn.Module):
 
     def _map_side(self, side: int) -> int:
         """The side of the feature map of photos of that side."""
+        was_training = self.training
+        self.eval()  # or the zeros would go into batch norm's statistics
         with torch.no_grad():
             first = next(self.backbone.parameters())
             h_NCHW = self.last_features(self.frozen_features(first.new_zeros(2, 3, side, side)))
+        self.train(was_training)
         return int(h_NCHW.shape[-1])
 
     def _pooled(self, h_NCHW: Tensor) -> Tensor:

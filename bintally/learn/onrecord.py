@@ -14,9 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bintally.bins import BinRecord, Item
-
-LITRES_PER_CUBIC_INCH = 0.016387064
+from bintally.bins import BinRecord
 
 _WORD = re.compile(r"[a-z]{3,}")
 
@@ -110,7 +108,7 @@ def measures_of(record: BinRecord | None) -> tuple[float, ...]:
     if record is None:
         return (math.nan,) * 5
     items = [item for item in record.items if item.quantity]
-    litres = [_litres(item) for item in items]
+    litres = [math.nan if item.litres is None else item.litres for item in items]
     pounds = [math.nan if item.weight_lb is None else item.weight_lb for item in items]
     in_all = sum(one * item.quantity for one, item in zip(litres, items, strict=True))
     weight = sum(one * item.quantity for one, item in zip(pounds, items, strict=True))
@@ -122,11 +120,6 @@ def measures_of(record: BinRecord | None) -> tuple[float, ...]:
         math.log1p(weight),
         math.log1p(max((item.quantity for item in items), default=0)),
     )
-
-
-def _litres(item: Item) -> float:
-    sides = [math.nan if side is None else side for side in item.size_in]
-    return math.prod(sides) * LITRES_PER_CUBIC_INCH
 
 
 def _standardised(measures: Sequence[tuple[float, ...]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

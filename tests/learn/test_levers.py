@@ -70,6 +70,7 @@ def test_frozen_parts_ask_to_be_kept() -> None:
     assert found.expected == pytest.approx(1 / (1 - 0.39))
     assert found.changes_training == ""
     assert "keep_activations" not in levers(dataclasses.replace(frozen, kept=True))
+    assert "keep_activations" not in levers(frozen, start_size=128)  # kept photos have one size: it would be refused
     turned = read_recipe(None, {"augment": {"shift": 0.1}}, environ={})
     (other,) = choose(turned, frozen)
     assert "shift" in other.changes_training

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bintally.bins import BinRecord, Item
-from bintally.learn.onrecord import LITRES_PER_CUBIC_INCH, RecordTargets, measures_of, record_targets, words_of
+from bintally.bins import LITRES_PER_CUBIC_INCH, BinRecord, Item
+from bintally.learn.onrecord import RecordTargets, measures_of, record_targets, words_of
 
 
 def record(*items: tuple[str, int, float | None]) -> BinRecord:
