@@ -15,6 +15,7 @@ TABLES = (
     "keep",
     "squares",
     "auxiliary",
+    "teacher",
     "watch",
     "profile",
     "evaluate",

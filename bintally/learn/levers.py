@@ -130,7 +130,8 @@ def _for_compute(recipe: Recipe, measured: Measured) -> Iterator[Lever]:
     forward, backward = shares.get("forward", 0.0), shares.get("backward", 0.0)
     compute, rest = forward + backward, shares.get("optimizer", 0.0) + shares.get("to_device", 0.0)
     says = f"forward and backward are {compute:.0%} of a step"
-    if measured.num_frozen and not measured.kept and not settings.start_size:  # what is kept has one size
+    one_size = not (settings.start_size or settings.sizes)  # as what is kept has
+    if measured.num_frozen and not measured.kept and one_size:
         others = beyond_mirroring(recipe.augment)
         saved = forward * measured.frozen_share + shares.get("waiting", 0.0)
         views = len(views_of(recipe.augment))

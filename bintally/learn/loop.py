@@ -28,10 +28,11 @@ from bintally.learn.kept import KeptBatches, KeptValidation, input_mean
 from bintally.learn.listen import Listener, Start
 from bintally.learn.loader import Batches, ahead, class_factors
 from bintally.learn.loss import make_loss
-from bintally.learn.optim import make_optimizer, rate_factor, side_of
+from bintally.learn.optim import make_optimizer, rate_factor, step_side
 from bintally.learn.recipe import Recipe
 from bintally.learn.shared import Shared
 from bintally.learn.stopping import Stop
+from bintally.learn.teacher import answers_of
 from bintally.progress import Progress
 from bintally.scores import Predictions, confusion, figures, predictions_of
 
@@ -93,6 +94,16 @@ class Training:
         draws = class_factors(data.train_classes, data.counts.num_classes, settings.sampling)
         self.state, before = _State(), None
         self.best: Predictions | None = None
+        self.teacher = answers_of(
+            recipe.teacher,
+            data,
+            fabric,
+            lambda values: self._over_processes(values, "sum"),
+            batch_size=settings.batch_size,
+            keep=run,
+            stop=stop,
+            progress=progress,
+        )
         checkpoint = run / run_folder.CHECKPOINT if run else None
         if checkpoint and checkpoint.exists():
             before = load_checkpoint(checkpoint)
@@ -230,6 +241,8 @@ class Training:
         self, logits: Tensor, beside: Tensor | None, y: Tensor, places: Tensor, *, mixed: bool = False
     ) -> Tensor:
         loss = (self.loss(logits, y) * self.factors[y]).mean()
+        if self.teacher is not None:
+            loss = self.teacher.loss(loss, logits, places)
         if self.auxiliary is None or beside is None:
             return loss
         return loss + self.auxiliary.loss(beside, places, mixed=mixed)
@@ -360,11 +373,11 @@ class Training:
         return x.contiguous(memory_format=torch.channels_last) if self.settings.channels_last else x
 
     def _sized(self, photos: _Input) -> _Input:
-        """The photos at the epoch's side; kept activations have none."""
-        if not self.settings.start_size or isinstance(photos, Tensor):
+        """The photos at the step's side; kept activations have none."""
+        if isinstance(photos, Tensor):
             return photos
         full = photos.shape[-1]
-        side = side_of(self.state.epoch, self.settings.epochs, self.settings.start_size, full)
+        side = step_side(self.settings, self.state.epoch, self._done, full)
         if side == full:
             return photos
         # As `pixels.to_square` makes a photo smaller.

@@ -1,6 +1,7 @@
 """How weights move: the optimizer over head and backbone, and the course over time of learning rates and photo sizes."""
 
 import math
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,3 +77,17 @@ def side_of(epoch: int, epochs: int, start: int, full: int) -> int:
         return full
     share = min(epoch / (epochs - 1), 1.0)
     return full if share == 1 else min(full, max(start, 32 * round((start + share * (full - start)) / 32)))
+
+
+def step_side(settings: TrainSettings, epoch: int, step: int, full: int) -> int:
+    """The side in pixels at which a step sees its photos: drawn of `sizes`, or grown with the epochs, or the full one.
+
+    Args:
+        settings: of the training.
+        epoch: from 0.
+        step: from 0, over the whole training; every process draws the same side for it.
+        full: the side that photos have.
+    """
+    if settings.sizes:
+        return random.Random(f"{settings.seed} {step}").choice(settings.sizes)
+    return side_of(epoch, settings.epochs, settings.start_size, full)

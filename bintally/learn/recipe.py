@@ -17,8 +17,9 @@ from bintally.learn.frozen import KeepSettings
 from bintally.learn.kept import KeepActivations
 from bintally.learn.loader import Balance
 from bintally.learn.loss import LossName
-from bintally.learn.model import ModelSettings
+from bintally.learn.model import ModelSettings, Side
 from bintally.learn.squares import SquareSettings
+from bintally.learn.teacher import TeacherSettings
 from bintally.pixels import PixelSpec
 
 Schedule = Literal["constant", "cosine", "one-cycle"]
@@ -54,6 +55,9 @@ class TrainSettings:
         start_size: side in pixels at which photos are seen in the first epoch; from there it grows evenly, in steps of
             32, to that of [pixels] in the last one (progressive resizing, as in Tan & Le 2021,
             https://arxiv.org/abs/2104.00298). Validation is at full size throughout. 0 trains at full size, too.
+        sizes: sides in pixels, one of which is drawn for every batch, larger than [pixels] has it or smaller
+            (multi-scale training, as in Redmon & Farhadi 2017, https://arxiv.org/abs/1612.08242); goes with
+            model.scales. None trains at one size, or at those of start_size.
         keep_activations: whether what the frozen parts make of each photo is computed once and kept on disk: "auto"
             where that pays and the photos are mirrored at most; "on" leaves other augmentations out; "off" never.
         seed: of weights, order, augmentation and dropout.
@@ -88,6 +92,7 @@ class TrainSettings:
     clip: Annotated[float, Field(ge=0)] = 0.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     start_size: Annotated[int, Field(ge=0)] = 0
+    sizes: tuple[Side, ...] = ()
     keep_activations: KeepActivations = "auto"
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
     precision: Precision = "auto"
@@ -113,6 +118,7 @@ class Recipe:
     keep: KeepSettings = field(default_factory=KeepSettings)
     squares: SquareSettings = field(default_factory=SquareSettings)
     auxiliary: AuxiliarySettings = field(default_factory=AuxiliarySettings)
+    teacher: TeacherSettings = field(default_factory=TeacherSettings)
 
     def tables(self) -> dict[str, dict[str, Any]]:
         """Table → key → JSON value."""
@@ -142,12 +148,12 @@ def read_recipe(
         others: further tables that the file and the flags may have and that are read elsewhere.
 
     Raises:
-        SettingsError: there is no such recipe, or a table, key or value in it is not known.
+        SettingsError: there is no such recipe, a table, key or value in it is not known, or two do not go together.
     """
     tables, source = _tables(name)
     known: dict[str, type] = {"model": ModelSettings, "train": TrainSettings}
     known |= {"augment": AugmentSettings, "pixels": PixelSpec, "keep": KeepSettings, "squares": SquareSettings}
-    known["auxiliary"] = AuxiliarySettings
+    known |= {"auxiliary": AuxiliarySettings, "teacher": TeacherSettings}
     settings.check_tables(tables, known | dict(others or {}), source)
     settings.check_tables(flags or {}, known | dict(others or {}), "--set")
 
@@ -155,7 +161,13 @@ def read_recipe(
         given = (flags or {}).get(section)
         return settings.fill(cls, section, file=tables, file_name=source, environ=environ, flags=given)
 
-    return Recipe(**{section: filled(cls, section) for section, cls in known.items()})
+    recipe = Recipe(**{section: filled(cls, section) for section, cls in known.items()})
+    if recipe.train.sizes and recipe.train.start_size:
+        raise SettingsError(
+            "train.sizes draws the side of every batch, train.start_size has it grow: leave one out, "
+            "as in --set train.start_size=0"
+        )
+    return recipe
 
 
 def _tables(name: str | Path | None) -> tuple[dict[str, dict[str, Any]], str]:

@@ -94,10 +94,11 @@ class Shared:
     ) -> Kept | None:
         """The activations of the frozen parts, if they are kept: see `kept.keep_parts`."""
         wish, views = recipe.train.keep_activations, views_of(recipe.augment)
-        if recipe.train.start_size:
+        if recipe.train.start_size or recipe.train.sizes:
             if wish == "on":
                 raise SettingsError(
-                    "train.keep_activations = on keeps photos of one size, train.start_size lets them grow: leave one out"
+                    "train.keep_activations = on keeps photos of one size, train.start_size and train.sizes show them in "
+                    "several: leave one out"
                 )
             return None
         if wish == "auto" and not self._several and recipe.train.epochs <= len(views):

@@ -19,6 +19,7 @@ from bintally.learn.material import TrainingData
 from bintally.learn.recipe import Recipe
 from bintally.learn.shared import Shared
 from bintally.learn.stopping import stop_signals
+from bintally.learn.teacher import check_teacher
 from bintally.progress import Progress, Silent
 from bintally.scores import Predictions
 
@@ -73,6 +74,7 @@ def train(
         RunError: the folder holds something else or a run with other settings; the loss became infinite.
         RunStoppedError: SIGTERM or SIGINT came; a checkpoint was written, the same call goes on from it.
         BackboneError: the pretrained backbone cannot be had.
+        ModelError: the teacher holds no trained model.
     """
     settings, progress = recipe.train, progress or Silent()
     is_main = hosts.is_first_process()  # Fabric starts this very program again for a host's other processes
@@ -81,6 +83,7 @@ def train(
         raise SettingsError(
             f"train.batch_size = {settings.batch_size} cannot be shared by {settings.hosts * settings.processes} processes"
         )
+    check_teacher(recipe.teacher, manifest, data)
     if restart and is_main:
         run_folder.clear_run(run)
     asked, digest = recipe.tables(), manifest.digest or digest_of(manifest)

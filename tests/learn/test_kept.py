@@ -182,7 +182,9 @@ def test_a_changed_photo_is_not_kept_under_its_old_hash(
         train(manifest, tmp_path / "b", frozen_recipe(folder=tmp_path / "kept"))
 
 
-def test_photos_that_grow_are_not_kept(tmp_path: Path, make_manifest: Any, frozen_recipe: Any) -> None:
-    growing = frozen_recipe(keep_activations="on", start_size=16)
+@pytest.mark.parametrize("sizes", [{"start_size": 16}, {"sizes": [32, 64]}], ids=["growing", "drawn"])
+def test_photos_of_several_sizes_are_not_kept(
+    tmp_path: Path, make_manifest: Any, frozen_recipe: Any, sizes: dict[str, Any]
+) -> None:
     with pytest.raises(SettingsError, match="leave one out"):
-        train(make_manifest(num=10), tmp_path / "run", growing)
+        train(make_manifest(num=10), tmp_path / "run", frozen_recipe(keep_activations="on", **sizes))

@@ -125,6 +125,29 @@ def test_growing_photos_go_on_to_the_same_bits_and_are_validated_at_full_size(
     assert load_run_model(tmp_path / "whole")[1].pixels.size == 64
 
 
+def test_sizes_drawn_for_each_batch_are_drawn_alike_when_a_training_goes_on(
+    make_manifest: MakeManifest, tiny: Tiny, tmp_path: Path
+) -> None:
+    manifest = make_manifest(num=30)
+    recipe = tiny(epochs=6, checkpoint_every_steps=1, sizes=(32, 96))
+    recipe = replace(recipe, pixels=replace(recipe.pixels, size=64))
+    sides: list[int] = []
+
+    class Sides(Listener):
+        def on_batch(self, step: int, x: torch.Tensor, y: torch.Tensor) -> None:
+            sides.append(x.shape[-1])
+
+    train(manifest, tmp_path / "whole", recipe, listeners=[Sides()])
+    assert len(sides) == 12
+    assert set(sides) == {32, 96}
+    with pytest.raises(KeyboardInterrupt):
+        train(manifest, tmp_path / "killed", recipe, listeners=[Ends(3)])
+    train(manifest, tmp_path / "killed", recipe)
+    whole, killed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    assert same_bits(whole, killed)
+    assert load_run_model(tmp_path / "whole")[1].pixels.size == 64
+
+
 def test_what_the_records_teach_is_learnt_and_left_behind(
     make_manifest: MakeManifest, tiny: Tiny, tmp_path: Path
 ) -> None:

@@ -1,11 +1,13 @@
 """How weights move: groups and the learning rate's course."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from bintally.counts import CountRange
 from bintally.learn.model import ModelSettings, build_model
-from bintally.learn.optim import make_optimizer, rate_factor, side_of
+from bintally.learn.optim import make_optimizer, rate_factor, side_of, step_side
 from bintally.learn.recipe import TrainSettings
 
 
@@ -98,6 +100,16 @@ def test_photos_grow_in_steps_of_a_stride_to_full_size() -> None:
     assert {side_of(epoch, 5, 300, 224) for epoch in range(5)} == {224}
     assert side_of(0, 1, 64, 224) == 224  # a training of one epoch ends with it
     assert [side_of(epoch, 3, 100, 110) for epoch in range(3)] == [100, 100, 110]
+
+
+def test_a_step_s_side_is_drawn_by_seed_and_step_alone() -> None:
+    drawn = TrainSettings(sizes=(96, 128, 160))
+    sides = [step_side(drawn, step // 10, step, 224) for step in range(300)]
+    assert sides == [step_side(drawn, 0, step, 32) for step in range(300)]
+    assert all(70 < sides.count(side) < 130 for side in (96, 128, 160))  # a hundred each, give or take four sigma
+    assert sides != [step_side(replace(drawn, seed=1), 0, step, 224) for step in range(300)]
+    assert step_side(TrainSettings(epochs=3, start_size=128), 1, 7, 224) == side_of(1, 3, 128, 224) == 192
+    assert step_side(TrainSettings(), 0, 0, 224) == 224
 
 
 def test_a_head_for_auxiliary_targets_learns_at_the_head_s_rate(snapshot: str) -> None:

@@ -53,6 +53,15 @@ def test_unknown_recipes_and_flags(tmp_path: Path) -> None:
         read_recipe("seed", {"modle": {"backbone": "tiny"}}, environ={})
 
 
+def test_sizes_are_drawn_or_grow() -> None:
+    drawn = {"train": {"sizes": [96, 128], "start_size": 0}}
+    assert read_recipe("best", drawn, environ={}).train.sizes == (96, 128)
+    with pytest.raises(SettingsError, match=r"leave one out, as in --set train\.start_size=0"):
+        read_recipe(None, {"train": {"sizes": [96, 128], "start_size": 64}}, environ={})
+    with pytest.raises(SettingsError, match=r"train\.sizes"):
+        read_recipe(None, {"train": {"sizes": [16]}}, environ={})
+
+
 def test_tables_are_json_of_every_setting() -> None:
     tables = Recipe().tables()
     assert tables["train"]["epochs"] == 10
