@@ -28,6 +28,8 @@ from bintally.learn.model import CountModel, load_run_model
 from bintally.learn.stopping import Stop
 from bintally.progress import Progress
 
+_ANSWERS_FILE = "teacher.npy"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherSettings:
@@ -123,20 +125,21 @@ def answers_of(
     """
     if not settings.run or not settings.weight:
         return None
-    model, card = load_run_model(Path(settings.run))
-    path = None if keep is None or fabric.global_rank else keep / f"teacher-{card.model_id}.npy"
+    path = None if keep is None or fabric.global_rank else keep / _ANSWERS_FILE
     shape = (len(data.train_paths), data.counts.num_classes)
     kept = None if path is None else _kept(path, shape)
     logits = torch.zeros(shape) if kept is None else torch.from_numpy(kept)
     there = together(torch.tensor(float(kept is not None), device=fabric.device)).item()
     if not there:
+        model, card = load_run_model(Path(settings.run))
         _ask(model, card, data, fabric, logits, batch_size, stop, progress)
+        # Before they are kept: whoever is evaluated in between gets another temperature.
+        logits /= card.calibration.temperature if card.calibration else 1.0
     logits = together(logits.to(fabric.device))
     if path is not None and kept is None:
         with files.replacing(path) as partial, partial.open("wb") as file:
             np.save(file, logits.cpu().numpy(), allow_pickle=False)
-    temperature = card.calibration.temperature if card.calibration else 1.0
-    return Teacher(probabilities=torch.softmax(logits / temperature, dim=1), weight=settings.weight)
+    return Teacher(probabilities=torch.softmax(logits, dim=1), weight=settings.weight)
 
 
 def _kept(path: Path, shape: tuple[int, int]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]] | None:
@@ -173,7 +176,7 @@ def _ask(
                 told = model(x_NCHW.contiguous(memory_format=torch.channels_last))
             logits[torch.from_numpy(chunk)] = told.float().cpu()
             progress.advance(len(chunk))
-            if stop.signal:
+            if stop.signal and fabric.world_size == 1:  # else the others would wait: the first step asks them all
                 raise RunStoppedError(
                     "stopped while the teacher was asked; nothing had been learnt yet", stop.exit_code
                 )

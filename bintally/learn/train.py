@@ -83,9 +83,6 @@ def train(
         raise SettingsError(
             f"train.batch_size = {settings.batch_size} cannot be shared by {settings.hosts * settings.processes} processes"
         )
-    check_teacher(recipe.teacher, manifest, data)
-    if restart and is_main:
-        run_folder.clear_run(run)
     asked, digest = recipe.tables(), manifest.digest or digest_of(manifest)
 
     def look() -> dict[str, Any] | None:
@@ -107,6 +104,9 @@ def train(
             already=True,
             is_main=is_main,
         )
+    check_teacher(recipe.teacher, manifest, data)
+    if restart and is_main:
+        run_folder.clear_run(run)
     if settings.hosts == 1:
         fabric = make_fabric(settings)
         fabric.launch()

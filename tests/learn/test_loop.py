@@ -103,11 +103,19 @@ def test_every_feature_goes_on_to_the_same_bits(
     assert type(model.head) is type(make_head(recipe.model.head, 4, 6))
 
 
-def test_growing_photos_go_on_to_the_same_bits_and_are_validated_at_full_size(
-    make_manifest: MakeManifest, tiny: Tiny, tmp_path: Path
+@pytest.mark.parametrize(
+    ("sizes", "seen"),
+    [
+        ({"epochs": 3, "start_size": 32}, [32, 32, 64, 64, 64, 64]),  # the middle, 48, is no step of 32
+        ({"epochs": 6, "sizes": (32, 96)}, None),  # drawn: see test_optim
+    ],
+    ids=["growing", "drawn"],
+)
+def test_photos_of_several_sizes_go_on_to_the_same_bits_and_are_validated_at_full_size(
+    make_manifest: MakeManifest, tiny: Tiny, tmp_path: Path, sizes: dict[str, object], seen: list[int] | None
 ) -> None:
     manifest = make_manifest(num=30)  # 18 to train on, two steps an epoch
-    recipe = tiny(epochs=3, checkpoint_every_steps=1, start_size=32)
+    recipe = tiny(checkpoint_every_steps=1, **sizes)
     recipe = replace(recipe, pixels=replace(recipe.pixels, size=64))
     sides: list[int] = []
 
@@ -116,30 +124,8 @@ def test_growing_photos_go_on_to_the_same_bits_and_are_validated_at_full_size(
             sides.append(x.shape[-1])
 
     train(manifest, tmp_path / "whole", recipe, listeners=[Sides()])
-    assert sides == [32, 32, 64, 64, 64, 64]  # the middle, 48, is no step of 32
-    with pytest.raises(KeyboardInterrupt):
-        train(manifest, tmp_path / "killed", recipe, listeners=[Ends(3)])
-    train(manifest, tmp_path / "killed", recipe)
-    whole, killed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
-    assert same_bits(whole, killed)
-    assert load_run_model(tmp_path / "whole")[1].pixels.size == 64
-
-
-def test_sizes_drawn_for_each_batch_are_drawn_alike_when_a_training_goes_on(
-    make_manifest: MakeManifest, tiny: Tiny, tmp_path: Path
-) -> None:
-    manifest = make_manifest(num=30)
-    recipe = tiny(epochs=6, checkpoint_every_steps=1, sizes=(32, 96))
-    recipe = replace(recipe, pixels=replace(recipe.pixels, size=64))
-    sides: list[int] = []
-
-    class Sides(Listener):
-        def on_batch(self, step: int, x: torch.Tensor, y: torch.Tensor) -> None:
-            sides.append(x.shape[-1])
-
-    train(manifest, tmp_path / "whole", recipe, listeners=[Sides()])
-    assert len(sides) == 12
-    assert set(sides) == {32, 96}
+    assert len(sides) == 2 * recipe.train.epochs
+    assert sides == seen if seen else set(sides) == {32, 96}
     with pytest.raises(KeyboardInterrupt):
         train(manifest, tmp_path / "killed", recipe, listeners=[Ends(3)])
     train(manifest, tmp_path / "killed", recipe)

@@ -1,5 +1,6 @@
 """A teacher: its answers are learnt beside the labels, asked once, and give nothing away."""
 
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -84,12 +85,19 @@ def test_a_taught_run_goes_on_to_the_same_bits_without_asking_again(
         train(manifest, tmp_path / "killed", recipe, listeners=[Ends()])
     monkeypatch.setattr(of_teacher, "_ask", None)  # who asks again fails
     train(manifest, tmp_path / "killed", recipe)
+    shutil.move(tmp_path / "teacher", tmp_path / "elsewhere")
+    assert train(manifest, tmp_path / "killed", recipe).already  # who has finished needs no teacher
+    with pytest.raises(ModelError):
+        train(manifest, tmp_path / "killed", recipe, restart=True)
+    assert read_run(tmp_path / "killed")["status"] == "finished"  # nothing is lost for a teacher that is not there
     whole, killed, alone = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed", "plain"))
     assert same_bits(whole, killed)
     assert not same_bits(whole, alone)
-    model, _ = load_run_model(tmp_path / "teacher")
-    (path,) = (tmp_path / "whole").glob("teacher-*.npy")
-    assert np.load(path).shape == (len(manifest.of_part("train")), model.head.out_features)
+    model, _ = load_run_model(tmp_path / "elsewhere")
+    assert np.load(tmp_path / "whole" / "teacher.npy").shape == (
+        len(manifest.of_part("train")),
+        model.head.out_features,
+    )
 
 
 @pytest.mark.parametrize("bytes_", [b"", b"no array", None], ids=["empty", "damaged", "another shape"])
@@ -106,7 +114,7 @@ def test_answers_that_were_kept_and_are_no_good_are_asked_for_again(
 
     with pytest.raises(KeyboardInterrupt):
         train(manifest, tmp_path / "run", recipe, listeners=[Ends()])
-    (path,) = (tmp_path / "run").glob("teacher-*.npy")
+    path = tmp_path / "run" / "teacher.npy"
     good = path.read_bytes()
     if bytes_ is None:
         np.save(path, np.zeros((3, 2), dtype=np.float32))
