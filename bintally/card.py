@@ -50,7 +50,8 @@ class ModelCard:
         manifest: a line on that manifest: how many photos of which split.
         precision: numeric precision of the weights as run: "float32", "bfloat16" or "int8".
         calibration: temperature for the logits; None until one was fitted.
-        metrics: named figures with where they were taken, such as {"validation": {"accuracy": 0.38}}.
+        metrics: named figures with where they were taken, such as {"validation": {"accuracy": 0.38}}; under `BEFORE_REFIT`
+            those that the validation part gave before it was learnt from as well.
         files: name → SHA-256 of every file of the model folder but the card.
         code_version: the bintally that wrote it.
         licence: what the training photos' licence says.
@@ -86,6 +87,20 @@ class ModelCard:
             weights = [hashlib.sha256(" ".join((*views, *weights)).encode()).hexdigest()]
         return weights[0][:12] if weights else "unsaved"
 
+    @property
+    def is_refit(self) -> bool:
+        """Whether the training learnt from the validation part as well, once that had chosen the epoch."""
+        return BEFORE_REFIT in self.metrics
+
+    @property
+    def validation(self) -> dict[str, float]:
+        """Figures on the validation part, after a refit those of the training before it; empty when there are none."""
+        found: dict[str, float] = self.metrics.get("validation") or self.metrics.get(BEFORE_REFIT) or {}
+        return found
+
+
+BEFORE_REFIT = "before_refit"
+"""The name on a card for figures on the validation part from before it was learnt from as well."""
 
 _WEIGHTS = {".safetensors", ".onnx", ".bin"}
 

@@ -21,7 +21,7 @@ def tell_combined(made: "Combined", num_runs: int, what: str, *, as_json: bool) 
         outcome = {
             "run": str(made.run),
             "model_id": made.card.model_id,
-            "validation": made.card.metrics["validation"],
+            "validation": made.card.metrics.get("validation"),
             "taken": [str(run) for run in made.taken],
         }
         console.out_json(outcome)
@@ -29,6 +29,8 @@ def tell_combined(made: "Combined", num_runs: int, what: str, *, as_json: bool) 
     rows = [
         [" + ".join(run.name for run in those), f"{one['nll']:.4f}", f"{one['accuracy']:.1%}", f"{one['rmse']:.2f}"]
         for those, one in made.tried
+        if one
     ]
-    console.out_table("on the validation part", [what, "negative log-likelihood", "accuracy", "RMSE"], rows)
+    if rows:
+        console.out_table("on the validation part", [what, "negative log-likelihood", "accuracy", "RMSE"], rows)
     console.out(f"{made.run}: {len(made.taken)} of {num_runs} runs; next: bintally evaluate {made.run}")

@@ -121,9 +121,9 @@ def train(
         return
     if not (to / run_folder.CURVES_FILE).exists():
         write_curves(to / run_folder.HISTORY_FILE, to / run_folder.CURVES_FILE)
-    found = result.card.metrics["validation"]
+    found, refit = result.card.validation, result.card.is_refit
     if as_json:
-        outcome = {"run": str(to), "model_id": result.card.model_id, "validation": found}
+        outcome = {"run": str(to), "model_id": result.card.model_id, "validation": found, "refit": refit}
         outcome |= {"best_epoch": result.best_epoch, "epochs": result.epochs, "seconds": round(result.seconds, 1)}
         console.out_json(outcome | {"already": result.already})
         return
@@ -134,7 +134,10 @@ def train(
         [title, f"{found[name]:.1%}" if name in {"accuracy", "within_one"} else f"{found[name]:.2f}"]
         for name, title in names.items()
     ]
-    console.out_table(f"epoch {result.best_epoch} of {result.epochs}, on the validation part", ["", "value"], rows)
+    before = ", before it was learnt from as well" if refit else ""
+    console.out_table(
+        f"epoch {result.best_epoch} of {result.epochs}, on the validation part{before}", ["", "value"], rows
+    )
     console.out(f"{to}: {result.seconds:,.0f} s of training; next: bintally evaluate {to}")
 
 

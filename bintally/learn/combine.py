@@ -14,7 +14,7 @@ from bintally.learn import run as run_folder
 from bintally.learn.model import CountModel
 
 Tried = tuple[tuple[Path, ...], dict[str, float]]
-"""Runs that were scored together, and their figures on the validation part."""
+"""Runs that were scored together, and their figures on the validation part; none where all have learnt from it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,8 @@ class Making:
         done = replace(
             card,
             calibration=None,
-            metrics={"validation": found, self.kind: {"runs": [str(run) for run in taken], "method": method}},
+            metrics=({"validation": found} if found else {})
+            | {self.kind: {"runs": [str(run) for run in taken], "method": method}},
             code_version=__version__,
             notes=(*card.notes, f"{note} {len(taken)} of {len(self.runs)} runs ({method})"),
         )
@@ -120,7 +121,7 @@ class Making:
 
 
 def choose(
-    runs: Sequence[Path], score: Callable[[Sequence[Path]], dict[str, float]], *, greedy: bool
+    runs: Sequence[Path], score: Callable[[Sequence[Path]], dict[str, float]], *, greedy: bool, judged: bool
 ) -> tuple[tuple[Path, ...], list[Tried]]:
     """Which runs to take.
 
@@ -129,10 +130,21 @@ def choose(
         score: figures of some of them together, on the validation part.
         greedy: from the best on, each next one is taken in when the negative log-likelihood does not get worse;
             otherwise all are taken.
+        judged: whether there is a validation part to score on: runs that were refit have learnt from it.
 
     Returns:
-        The runs that are taken, and all that was scored.
+        The runs that are taken, and all that was scored; with no figures where there is nothing to score on.
+
+    Raises:
+        SettingsError: a choice is asked, and there is nothing to choose by.
     """
+    if not judged:
+        if greedy and len(runs) > 1:
+            raise SettingsError(
+                f"{runs[0]} and the others learnt from the validation part as well (train.refit): there is nothing to choose "
+                "by; take all of them (--method)"
+            )
+        return tuple(runs), [(tuple(runs), {})]
     if not greedy or len(runs) == 1:
         return tuple(runs), [(tuple(runs), score(runs))]
     tried: list[Tried] = [((run,), score([run])) for run in runs]

@@ -74,12 +74,13 @@ def unite(
     scales = next((card.scales for _, card in loaded.values() if card.scales), ())
     models = {run: model for run, (model, _) in loaded.items()}
     manifest = read_manifest(runs[0] / run_folder.SPLIT_FILE)
-    data = TrainingData.of(manifest)
+    data = TrainingData.of(manifest, judged=False)
     photos = Photos(data.validation_paths, first.pixels)
     try:
         pooled = {
             run: _pooled(model, photos, settings, progress, mirror=mirror, scales=scales)
             for run, model in models.items()
+            if len(photos)
         }
     finally:
         photos.close()
@@ -88,7 +89,8 @@ def unite(
         logits = _logits([models[one] for one in those], [pooled[one] for one in those], len(photos))
         return figures(predictions_of(logits.numpy(), data.validation_labels, data.counts, open_mean=data.open_mean))
 
-    taken, tried = choose(making.runs, score, greedy=settings.method == "greedy")
+    greedy, judged = settings.method == "greedy", bool(data.validation_paths)
+    taken, tried = choose(making.runs, score, greedy=greedy, judged=judged)
     members = [models[run] for run in taken]
     backbone = Members([one.backbone for one in members])
     united = CountModel(backbone, data.counts.num_classes, unfrozen_stages=0, head=first.head, mirror=mirror)

@@ -197,6 +197,8 @@ def calibrate(predicted: Predicted, card: ModelCard, warnings: list[str]) -> Cal
 def _nothing(manifest: Manifest, part: Part, card: ModelCard, predicted: Predicted) -> str:
     if manifest.split is None:
         return f"the manifest of {manifest.root} is not split: run `bintally split` first"
+    if part == "validation" and not manifest.of_part(part) and card.is_refit:
+        return "this model has learnt from the validation part as well (train.refit): score it on the test part"
     return (
         f"the {part} part has no photo to score: {len(manifest.of_part(part))} photos, {predicted.num_unlabelled} "
         f"without label, {predicted.num_out_of_range} beyond {card.counts}, {len(predicted.unreadable)} unreadable"

@@ -52,7 +52,8 @@ class ExportSettings:
 
     Attributes:
         precision: what the OpenVINO model computes in.
-        num_check: validation photos on which the models are compared.
+        num_check: validation photos on which the models are compared; of a run that has learnt from those (`train.refit`),
+            calibration photos.
         num_quantise: training photos that int8's ranges are taken from.
         num_calibrate: at most so many calibration photos for a temperature of the exported model's own.
         float32: limits for float32, of `model.onnx` as well as of the OpenVINO model.
@@ -104,9 +105,10 @@ def export(
     _check_target(to, force=force)
     model, card = load_run_model(run)
     photos = _Photos(read_manifest(run / SPLIT_FILE), card, settings.seed, progress)
-    shown = photos.take("validation", settings.num_check, "decode validation photos")
+    checked_on: Part = "validation" if photos.manifest.of_part("validation") else "calibration"
+    shown = photos.take(checked_on, settings.num_check, f"decode {checked_on} photos")
     if not len(shown.classes):
-        raise ModelError(f"{run} has no validation photos that can be read: the exported model cannot be checked")
+        raise ModelError(f"{run} has no {checked_on} photos that can be read: the exported model cannot be checked")
     with files.replacing_folder(to) as part:
         progress.message(f"writing {ONNX_FILE}")
         _write_onnx(part / ONNX_FILE, model, card)
@@ -162,7 +164,7 @@ def export(
             kind="exported",
             precision=settings.precision,
             calibration=calibration,
-            metrics={**card.metrics, "export": _metrics(agreements, card)},
+            metrics={**card.metrics, "export": _metrics(agreements, card, checked_on)},
             files={name: files.sha256_of(part / name) for name in (ONNX_FILE, XML_FILE, BIN_FILE)},
             code_version=__version__,
             notes=(*notes, *(f"accepted: {line}" for line in broken)),
@@ -350,9 +352,9 @@ def _batched(ask: Any, squares: NDArray[np.uint8], spec: pixels.PixelSpec, task:
 _BATCH = 16
 
 
-def _metrics(agreements: dict[str, Agreement], card: ModelCard) -> dict[str, Any]:
+def _metrics(agreements: dict[str, Agreement], card: ModelCard, part: Part) -> dict[str, Any]:
     told: dict[str, Any] = {name: one.as_metrics() for name, one in agreements.items()}
-    return told | {"run": card.model_id, "part": "validation"}
+    return told | {"run": card.model_id, "part": part}
 
 
 def _check_target(to: Path, *, force: bool) -> None:

@@ -44,7 +44,7 @@ def begin(
 
     Args:
         fabric: launched.
-        run: each host's run folder; those of the others get the first one's checkpoint, and nothing else.
+        run: each host's run folder; those of the others get the first one's checkpoints, and nothing else.
         digest: the manifest's on this host.
         look: looks at the run folder; called on the first process alone.
 
@@ -55,7 +55,6 @@ def begin(
         RunError: what `look` raised there; or the hosts hold different photos.
     """
     told: dict[str, Any] = {"digest": digest, "before": None, "error": ""}
-    checkpoint = run / run_folder.CHECKPOINT
     if fabric.global_rank == 0:
         try:
             told["before"] = look()
@@ -70,13 +69,15 @@ def begin(
         raise RunError(
             "the hosts hold different photos: give each of them all (S3DataDistributionType FullyReplicated)"
         )
-    held = checkpoint.read_bytes() if fabric.global_rank == 0 and checkpoint.exists() else b""
-    held = share(fabric, held)
-    if fabric.node_rank and fabric.local_rank == 0:
-        if held:
-            files.write_bytes(checkpoint, held)
-        else:
-            checkpoint.unlink(missing_ok=True)  # of a run that the first host knows nothing of
+    for name in (run_folder.CHECKPOINT, run_folder.REFIT_CHECKPOINT):
+        checkpoint = run / name
+        held = checkpoint.read_bytes() if fabric.global_rank == 0 and checkpoint.exists() else b""
+        held = share(fabric, held)
+        if fabric.node_rank and fabric.local_rank == 0:
+            if held:
+                files.write_bytes(checkpoint, held)
+            else:
+                checkpoint.unlink(missing_ok=True)  # of a run that the first host knows nothing of
     fabric.barrier()
     before: dict[str, Any] | None = told["before"]
     return before

@@ -58,6 +58,8 @@ class _State:
 class Training:
     """The loop and what it holds between steps."""
 
+    checkpoint = run_folder.CHECKPOINT
+
     def __init__(
         self,
         fabric: Fabric,
@@ -104,7 +106,7 @@ class Training:
             stop=stop,
             progress=progress,
         )
-        checkpoint = run / run_folder.CHECKPOINT if run else None
+        checkpoint = run / self.checkpoint if run else None
         if checkpoint and checkpoint.exists():
             before = load_checkpoint(checkpoint)
             self.model.load_trained_state(before.model)
@@ -145,7 +147,7 @@ class Training:
 
     def loop(self) -> None:
         """From where the state is to the last epoch, or to the end of patience."""
-        state, settings = self.state, self.settings
+        state = self.state
         if self.run:
             start = Start(
                 model=self.model,
@@ -157,8 +159,8 @@ class Training:
             )
             for listener in self.listeners:
                 listener.on_start(start)
-        while state.epoch < settings.epochs and not self._out_of_patience():
-            self.progress.begin(f"epoch {state.epoch + 1} of {settings.epochs}", self.batches.steps)
+        while not self._is_over():
+            self.progress.begin(self._epoch_name(), self.batches.steps)
             self.progress.advance(state.step)
             started = time.monotonic() - state.seconds
             self.network.train()
@@ -171,6 +173,12 @@ class Training:
             self._end_epoch()
             state.seconds = time.monotonic() - started
             self.progress.end()
+
+    def _is_over(self) -> bool:
+        return self.state.epoch >= self.settings.epochs or self._out_of_patience()
+
+    def _epoch_name(self) -> str:
+        return f"epoch {self.state.epoch + 1} of {self.settings.epochs}"
 
     def _step(self, photos: _Input, classes: NDArray[np.int64]) -> None:
         state, settings, fabric = self.state, self.settings, self.fabric
@@ -263,8 +271,7 @@ class Training:
         self._same_buffers()
         with self.average.in_place() if self.average else contextlib.nullcontext():
             predictions, row = self._judge()
-        state.epoch, state.step = state.epoch + 1, 0
-        state.loss = state.nll = state.correct = state.seen = 0.0
+        self._next_epoch()
         if self.run and self.fabric.global_rank == 0:
             run_folder.write_history(self.run, state.history)
             self._save()
@@ -277,6 +284,10 @@ class Training:
         matrix = confusion(predictions)[data.counts.lowest :, data.counts.lowest :]
         for listener in self.listeners:
             listener.on_epoch(row["step"], row, matrix)
+
+    def _next_epoch(self) -> None:
+        self.state.epoch, self.state.step = self.state.epoch + 1, 0
+        self.state.loss = self.state.nll = self.state.correct = self.state.seen = 0.0
 
     def _judge(self) -> tuple[Predictions, dict[str, Any]]:
         """Validates the model as it is now and keeps it when it is the best so far; the epoch's line of history."""
@@ -298,9 +309,12 @@ class Training:
             state.best_nll, state.best_epoch = found["nll"], state.epoch + 1
             self.best = predictions
             if self.run and self.fabric.global_rank == 0:
-                config: Any = self.model.backbone.config
-                run_folder.save_best(self.run, self.model.counting_state(), config.to_dict(), self._card(found))
+                self._save_model(self.run, self._card(found))
         return predictions, row
+
+    def _save_model(self, run: Path, card: ModelCard) -> None:
+        config: Any = self.model.backbone.config
+        run_folder.save_best(run, self.model.counting_state(), config.to_dict(), card)
 
     def _same_buffers(self) -> None:
         """Batch norm's statistics are those of the first process."""
@@ -411,7 +425,7 @@ class Training:
         if self.run is None:
             return
         save_checkpoint(
-            self.run / run_folder.CHECKPOINT,
+            self.run / self.checkpoint,
             self.average.trained if self.average else self.model.trained_state(),
             self.optimizer.state_dict(),
             dataclasses.asdict(self.state),

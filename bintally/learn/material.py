@@ -47,8 +47,12 @@ class TrainingData:
     line: str
 
     @classmethod
-    def of(cls, manifest: Manifest) -> "TrainingData":
+    def of(cls, manifest: Manifest, *, judged: bool = True) -> "TrainingData":
         """Takes the parts of a split manifest; rows without a label, or with one out of range, are left out.
+
+        Args:
+            manifest: the split.
+            judged: whether there must be photos to validate on.
 
         Raises:
             ManifestError: there is no split, or nothing can be learnt from it.
@@ -65,7 +69,7 @@ class TrainingData:
 
         rows = [row for row in manifest.of_part("train") if usable(row)]
         validation = [row for row in manifest.of_part("validation") if usable(row)]
-        if len(rows) < 2 or not validation:
+        if len(rows) < 2 or (judged and not validation):
             raise ManifestError(
                 f"{len(rows)} photos to train on and {len(validation)} to validate on are too few: "
                 "2 and 1 are the least; fetch more photos, or split with other fractions"
@@ -78,6 +82,7 @@ class TrainingData:
             )
         beyond = labels[labels >= counts.highest]
         mean = float(beyond.mean()) if len(beyond) else float(counts.highest)
+        apart = f"{len(validation) or 'none kept apart'} for validation"
         return cls(
             counts=counts,
             train_paths=tuple(manifest.path_of(row) for row in rows),
@@ -92,7 +97,7 @@ class TrainingData:
             validation_labels=np.array([row.label for row in validation], dtype=np.int64),
             open_mean=mean if counts.open_ended else None,
             line=(
-                f"{len(rows)} photos for training, {len(validation)} for validation, of counts {counts}, "
+                f"{len(rows)} photos for training, {apart}, of counts {counts}, "
                 f"split {'shuffled' if split.shuffled else 'by group'} with seed {split.seed}"
             ),
         )

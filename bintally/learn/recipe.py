@@ -48,6 +48,8 @@ class TrainSettings:
         sampling: whether photos of rare counts are drawn more often.
         patience: stop after so many epochs without a better negative log-likelihood on the validation part,
             which is also what the best epoch is chosen by: it rewards honest probabilities. 0 never stops early.
+        refit: once the best epoch is known, train again from the start for as many epochs, on the training and validation
+            parts together. No figure on the validation part says anything of such a model.
         clip: largest norm of the gradients; 0 leaves them.
         ema: share of the running average of the weights that a step leaves; 0 keeps none. With one, what is validated
             and kept is the average (batch norm's statistics too), and training itself goes on as without. In the
@@ -89,6 +91,7 @@ class TrainSettings:
     class_weights: Balance = "none"
     sampling: Balance = "none"
     patience: Annotated[int, Field(ge=0)] = 0
+    refit: bool = False
     clip: Annotated[float, Field(ge=0)] = 0.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     start_size: Annotated[int, Field(ge=0)] = 0

@@ -23,12 +23,17 @@ RUN_FILE = "run.json"
 SPLIT_FILE = "split.parquet"
 HISTORY_FILE = "history.csv"
 CURVES_FILE = "curves.png"
-CHECKPOINT = "checkpoints/last.safetensors"
+CHECKPOINTS = "checkpoints"
+CHECKPOINT = f"{CHECKPOINTS}/last.safetensors"
+REFIT_CHECKPOINT = f"{CHECKPOINTS}/refit.safetensors"
 
 Status = Literal["running", "stopped", "failed", "finished"]
 
 _MAY_CHANGE = {"workers", "cache_mb", "checkpoint_every_steps", "checkpoint_every_seconds", "folder", "max_gb"}
 """Settings that change nothing in the result: a run goes on with others."""
+
+_MAY_BEGIN = {"refit"}
+"""Settings that ask for more once all else is done: a run goes on when they are switched on."""
 
 
 def read_run(run: Path) -> dict[str, Any]:
@@ -89,7 +94,7 @@ def check_run(
         f"{table}.{key} was {was(table, key)!r}, now {value!r}"
         for table, values in settings.items()
         for key, value in values.items()
-        if key not in _MAY_CHANGE and was(table, key) != value
+        if key not in _MAY_CHANGE and was(table, key) != value and not (key in _MAY_BEGIN and value)
     ]
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
@@ -104,7 +109,7 @@ def clear_run(run: Path) -> None:
     """Removes what a run wrote, for `--restart`; a folder that holds no run is left alone."""
     if not (run / RUN_FILE).exists():
         return
-    shutil.rmtree(run / CHECKPOINT.split("/")[0], ignore_errors=True)
+    shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)
     for name in (CARD_FILE, WEIGHTS_FILE, BACKBONE_FILE, SPLIT_FILE, HISTORY_FILE, CURVES_FILE, RUN_FILE):
         (run / name).unlink(missing_ok=True)
 
@@ -132,10 +137,16 @@ def start_run(
 
 
 def keep_manifest(run: Path, manifest: Manifest) -> None:
-    """Writes the manifest that a run trains on beside it, once, and again when the photos have moved."""
+    """Writes the manifest that a run trains on beside it, once, and again when the photos have moved.
+
+    The parts of one that is there stay as they are: a run that was trained again on two of them has joined them.
+    """
     path = run / SPLIT_FILE
-    if not path.exists() or read_manifest(path).root != manifest.root.resolve():
+    there = read_manifest(path) if path.exists() else None
+    if there is None:
         write_manifest(path, manifest)
+    elif there.root != manifest.root.resolve():
+        write_manifest(path, dataclasses.replace(there, root=manifest.root))
 
 
 def note_run(run: Path, status: Status, **facts: Any) -> None:
@@ -172,4 +183,4 @@ def finish_run(run: Path, **facts: Any) -> None:
     """Marks a run as finished and removes its checkpoints, which nothing needs any more."""
     note_run(run, "finished", **facts)
     with contextlib.suppress(OSError):
-        shutil.rmtree(run / CHECKPOINT.split("/")[0])
+        shutil.rmtree(run / CHECKPOINTS)

@@ -44,7 +44,7 @@ class Shared:
             training = self._photos(data.train_paths, spec, cache_mb=settings.cache_mb, workers=settings.workers)
             left = max(0, settings.cache_mb - (training.num_bytes >> 20))
             validation = self._photos(data.validation_paths, spec, cache_mb=left, workers=settings.workers)
-            if recipe.squares.max_gb and not (training.num_bytes and validation.num_bytes):
+            if recipe.squares.max_gb and not all(one.num_bytes for one in (training, validation) if len(one)):
                 self._squares.append(Squares(spec, recipe.squares))
                 training.keep_on_disk(self._squares[-1], data.train_sha256s)
                 validation.keep_on_disk(self._squares[-1], data.validation_sha256s)

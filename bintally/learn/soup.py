@@ -93,7 +93,10 @@ def cook(
             making.runs,
             lambda those: kitchen.taste([states[one] for one in those]),
             greedy=settings.method == "greedy",
+            judged=kitchen.judged,
         )
+        if not kitchen.judged:
+            kitchen.mix([states[one] for one in taken])
         state, _ = kitchen.best
     model.load_state_dict(state)
     return making.finish(model, card, manifest, {run: ids[run] for run in taken}, tried, "weights averaged over")
@@ -111,7 +114,8 @@ class _Kitchen:
             keep_freed_memory()
         self._model = model.to(self._device).eval()
         self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's types
-        self._data = TrainingData.of(manifest)
+        self._data = TrainingData.of(manifest, judged=False)
+        self.judged = bool(self._data.validation_paths)
         order = np.random.default_rng(settings.seed).permutation(len(self._data.train_paths))
         shown = [self._data.train_paths[place] for place in sorted(order[: settings.statistics].tolist())]
         self._photos = (Photos(shown, card.pixels), Photos(self._data.validation_paths, card.pixels))
@@ -126,12 +130,20 @@ class _Kitchen:
 
     def taste(self, states: Sequence[State]) -> dict[str, float]:
         """Figures of an average on the validation part."""
-        self._model.load_state_dict(average(states))
-        self._settle(unsettled(states))
+        mixed = self._mixed(states)
         found = self._score()
         if not self.best[1] or found["nll"] <= self.best[1]["nll"]:
-            self.best = {name: value.clone().cpu() for name, value in self._model.state_dict().items()}, found
+            self.best = mixed, found
         return found
+
+    def mix(self, states: Sequence[State]) -> None:
+        """Takes an average as the best one, unseen."""
+        self.best = self._mixed(states), {}
+
+    def _mixed(self, states: Sequence[State]) -> State:
+        self._model.load_state_dict(average(states))
+        self._settle(unsettled(states))
+        return {name: value.clone().cpu() for name, value in self._model.state_dict().items()}
 
     @torch.inference_mode()
     def _settle(self, names: Sequence[str]) -> None:

@@ -28,7 +28,7 @@ from bintally.learn.model import CountModel, load_run_model
 from bintally.learn.stopping import Stop
 from bintally.progress import Progress
 
-_ANSWERS_FILE = "teacher.npy"
+_ANSWERS_FILE = f"{run_folder.CHECKPOINTS}/teacher.npy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +137,7 @@ def answers_of(
         logits /= card.calibration.temperature if card.calibration else 1.0
     logits = together(logits.to(fabric.device))
     if path is not None and kept is None:
+        path.parent.mkdir(exist_ok=True)
         with files.replacing(path) as partial, partial.open("wb") as file:
             np.save(file, logits.cpu().numpy(), allow_pickle=False)
     return Teacher(probabilities=torch.softmax(logits, dim=1), weight=settings.weight)

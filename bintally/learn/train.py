@@ -1,5 +1,6 @@
 """Training a counter, on any device: a run folder that goes on after any death as if nothing had happened."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from bintally.learn.listen import Listener
 from bintally.learn.loop import Training
 from bintally.learn.material import TrainingData
 from bintally.learn.recipe import Recipe
+from bintally.learn.refit import Refit, joined
 from bintally.learn.shared import Shared
 from bintally.learn.stopping import stop_signals
 from bintally.learn.teacher import check_teacher
@@ -30,10 +32,11 @@ class RunResult:
 
     Attributes:
         run: its folder.
-        card: the best epoch's card; its metrics hold the figures on the validation part.
+        card: the best epoch's card; its metrics hold the figures on the validation part. After a refit that of the model
+            that learnt from both parts; `card.validation` has the figures of the training before.
         best_epoch: which one that was, from 1.
         epochs: how many were trained.
-        seconds: over all processes that worked on it.
+        seconds: over all processes that worked on it, and over both trainings.
         already: whether it had been finished before and nothing was done.
         is_main: whether this is the first process, the one to speak.
     """
@@ -59,7 +62,8 @@ def train(
     """Trains a counter on a split manifest, or goes on with a training that was stopped.
 
     Args:
-        manifest: with parts; "train" is learnt from, "validation" chooses the best epoch.
+        manifest: with parts; "train" is learnt from, "validation" chooses the best epoch, and is learnt from as well
+            where the recipe says so (`train.refit`).
         run: the folder for all that comes of it.
         recipe: what to train and how.
         restart: forget a run that is there.
@@ -94,7 +98,8 @@ def train(
         fabric = make_fabric(settings)
         fabric.launch()
         before = hosts.begin(fabric, run, digest, look)
-    if before and before["status"] == "finished":
+    settled = before is not None and before["status"] == "finished"
+    if before and settled and (not settings.refit or "refit" in before):
         return RunResult(
             run=run,
             card=read_card(run) if settings.hosts == 1 else hosts.card_of(fabric, run),
@@ -123,45 +128,78 @@ def train(
     for name in data.empty:
         progress.message(f"no training photo holds {name}: the counter will hardly ever answer that")
     with torch.random.fork_rng(devices=[]), Threads(settings.threads), stop_signals() as stop:
-        shared = Shared(data)
-        try:
-            training = Training(fabric, shared, run, recipe, digest, listeners, progress, stop)
-        except BintallyError:
-            if is_main and before is None:
-                run_folder.clear_run(run)  # it never began: the folder is free for the next try
-            raise
-        try:
-            training.loop()
-        except BintallyError as error:
-            if is_main:
-                status: run_folder.Status = "stopped" if isinstance(error, RunStoppedError) else "failed"
-                run_folder.note_run(run, status, why=str(error))
-            raise
-        except RuntimeError as error:
-            lost = hosts.broken_off(error) if fabric.world_size > 1 else None
-            if lost is None:
+        chosen: dict[str, Any] = {}
+        if before and (settled or "refit" in before):
+            chosen = {key: before[key] for key in ("best_epoch", "epochs", "seconds")}
+        if fabric.world_size > 1:  # what the others read may have been written by the first one since
+            chosen = json.loads(hosts.share(fabric, json.dumps(chosen).encode()))
+        if not chosen:
+            shared = Shared(data)
+            try:
+                training = Training(fabric, shared, run, recipe, digest, listeners, progress, stop)
+            except BintallyError:
+                if is_main and before is None:
+                    run_folder.clear_run(run)  # it never began: the folder is free for the next try
                 raise
-            if is_main:
-                run_folder.note_run(run, "failed", why=str(lost))
-            raise lost from error
-        finally:
-            training.close()
-            shared.close()
-    state = training.state
+            else:
+                _learn(training)
+            finally:
+                shared.close()
+            state = training.state
+            del training  # and its memory with it
+            chosen = {
+                "best_epoch": state.best_epoch,
+                "epochs": len(state.history),
+                "seconds": round(state.seconds, 1),
+            }
+        told = chosen
+        if settings.refit:
+            epochs, both = chosen["best_epoch"], joined(manifest)
+            if is_main:  # first: from here on it is the second training that goes on
+                run_folder.note_run(run, "running", **chosen, settings=asked, refit={"epochs": epochs})
+            shared = Shared(TrainingData.of(both, judged=False))
+            try:
+                again = Refit(fabric, shared, run, recipe, both.digest, (), progress, stop, epochs=epochs)
+                _learn(again)
+                again.finish(both)
+            finally:
+                shared.close()
+            seconds = round(again.state.seconds, 1)
+            refit = {"epochs": epochs, "seconds": seconds, "photos": len(shared.data.train_paths)}
+            told = chosen | {"seconds": round(chosen["seconds"] + seconds, 1), "refit": refit}
     fabric.barrier()
     if is_main:
-        run_folder.finish_run(
-            run, best_epoch=state.best_epoch, epochs=len(state.history), seconds=round(state.seconds, 1), why=""
-        )
+        run_folder.finish_run(run, **told, why="")
     fabric.barrier()
     return RunResult(
         run=run,
         card=read_card(run) if settings.hosts == 1 else hosts.card_of(fabric, run),
-        best_epoch=state.best_epoch,
-        epochs=len(state.history),
-        seconds=state.seconds,
+        best_epoch=told["best_epoch"],
+        epochs=told["epochs"],
+        seconds=told["seconds"],
         is_main=is_main,
     )
+
+
+def _learn(training: Training) -> None:
+    """From where it is to its end; the run folder is told how that went otherwise."""
+    fabric, run = training.fabric, training.run
+    try:
+        training.loop()
+    except BintallyError as error:
+        if run and fabric.global_rank == 0:
+            status: run_folder.Status = "stopped" if isinstance(error, RunStoppedError) else "failed"
+            run_folder.note_run(run, status, why=str(error))
+        raise
+    except RuntimeError as error:
+        lost = hosts.broken_off(error) if fabric.world_size > 1 else None
+        if lost is None:
+            raise
+        if run and fabric.global_rank == 0:
+            run_folder.note_run(run, "failed", why=str(lost))
+        raise lost from error
+    finally:
+        training.close()
 
 
 def keep_first(shared: Shared, recipe: Recipe, *, progress: Progress) -> None:

@@ -25,6 +25,7 @@ from bintally.learn.recipe import Recipe
 from bintally.learn.shared import Shared
 from bintally.learn.space import Space, nest, write_toml
 from bintally.learn.study import HIGHER_IS_BETTER, TuneSettings
+from bintally.learn.teacher import check_teacher
 from bintally.learn.train import keep_first
 from bintally.learn.trials import REPEATS, Job, Repeat, Search, Task, in_processes, recipe_with
 from bintally.learn.verdict import judge
@@ -66,7 +67,9 @@ def tune(
 
     Raises:
         SettingsError: the space does not fit the recipe.
-        RunError: the folder holds something else, another process tunes there now, or no trial ended well.
+        ModelError: the teacher holds no trained model.
+        RunError: the folder holds something else, another process tunes there now, no trial ended well, or the teacher
+            has learnt from what is kept apart.
     """
     progress = progress or Silent()
     check_space(recipe, space)
@@ -79,6 +82,8 @@ def tune(
         settings=wishes,
         threads=recipe.train.threads or max(1, cores // wishes.workers),
     )
+    split = read_manifest(task.manifest)
+    check_teacher(recipe.teacher, split, TrainingData.of(split))
     _claim(task)
     lock = filelock.FileLock(folder / _LOCK_FILE)
     try:

@@ -134,6 +134,13 @@ def training(material: Material) -> Section:
             f"({best['train_nll']:.3f} on the training photos)."
         )
     )
+    if (again := about.get("refit")) and about["status"] == "finished":
+        blocks.append(
+            Paragraph(
+                text="The model was then trained anew on the training and validation parts together, over "
+                f"{again['epochs']:,} epochs: what is said of the validation part is of the one before."
+            )
+        )
     made = curves(material.run / HISTORY_FILE)
     blocks.append(
         Plots(

@@ -86,6 +86,7 @@ class Crew:
         self._num_threads = threads or engine.concurrency
         self._busy: dict[int, float] = {}
         self._at_work: dict[int, int] = {}
+        self._answered: dict[int, int] = {}
         self._loop = asyncio.get_running_loop()
         for number in range(self._num_threads):
             # Daemons: a thread that hangs in the runtime must not keep the process from ending.
@@ -120,7 +121,7 @@ class Crew:
     def _work(self, number: int) -> None:
         while (job := self._jobs.get()) is not None:
             began = self._busy[number] = time.perf_counter()
-            jobs = [job, *self._more()]
+            jobs = [job, *self._more(number)]
             self._at_work[number] = len(jobs)
             left = [one for one in jobs if one.future.cancelled() or one.gone()]
             wanted = [one for one in jobs if one not in left]
@@ -129,6 +130,8 @@ class Crew:
             except Exception as error:  # noqa: BLE001 - whoever waits gets it; the thread lives on
                 results = [error] * len(wanted)
             results += [ConnectionAbortedError()] * len(left)
+            if len(jobs) > 1:  # first: in between they would be counted nowhere
+                self._answered[number] = len(jobs)
             del self._busy[number], self._at_work[number]
             try:
                 self._loop.call_soon_threadsafe(self._deliver, wanted + left, results)
@@ -147,10 +150,13 @@ class Crew:
         while self._jobs.qsize() < size and time.perf_counter() < latest:
             time.sleep(0.0005)
 
-    def _more(self) -> list[_Job]:
-        # A fair share of all there is, being counted or waiting, so that the other threads find some too.
+    def _more(self, number: int) -> list[_Job]:
+        # A fair share of all there is, being counted, waiting or just answered and about to ask again, so that the other
+        # threads find some too. Who was answered may be waiting already: the two are not added up.
         found: list[_Job] = []
-        together = 1 + self._jobs.qsize() + sum(list(self._at_work.values()))
+        answered = sum(list(self._answered.values()))
+        self._answered.pop(number, None)
+        together = max(1 + self._jobs.qsize(), answered) + sum(list(self._at_work.values()))
         share = min(self._batch, -(-together // self._num_threads))
         for _ in range(share - 1):
             try:

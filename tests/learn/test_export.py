@@ -26,6 +26,7 @@ from bintally.learn.agreement import Limits
 from bintally.learn.export import ExportSettings, export
 from bintally.learn.head import HeadKind
 from bintally.learn.model import CountModel, ModelSettings, build_model, load_run_model
+from bintally.learn.refit import joined
 from bintally.learn.run import SPLIT_FILE, save_best
 from bintally.progress import Silent
 
@@ -279,11 +280,22 @@ def test_what_cannot_be_exported(run: Path, exported: Path, tmp_path: Path) -> N
         export(copy, tmp_path / "model", QUICK, Silent())
 
 
-def test_without_validation_photos_nothing_is_believed(run: Path, manifest: Manifest, tmp_path: Path) -> None:
+def test_a_run_that_learnt_from_the_validation_part_is_checked_on_the_calibration_part(
+    run: Path, manifest: Manifest, tmp_path: Path, same_onnx: None
+) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    write_manifest(copy / SPLIT_FILE, joined(manifest))
+    card = export(copy, tmp_path / "model", QUICK, Silent())
+    assert card.metrics["export"]["part"] == "calibration"
+    known = [row.label for row in manifest.of_part("calibration") if row.label is not None]
+    assert card.metrics["export"]["openvino"]["num_photos"] == sum(COUNTS.class_of(one) is not None for one in known)
+
+
+def test_without_photos_to_check_it_on_nothing_is_believed(run: Path, manifest: Manifest, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     rows = tuple(dataclasses.replace(row, part="train") for row in manifest.rows)
     write_manifest(copy / SPLIT_FILE, dataclasses.replace(manifest, rows=rows))
-    with pytest.raises(ModelError, match="no validation photos"):
+    with pytest.raises(ModelError, match="no calibration photos"):
         export(copy, tmp_path / "model", QUICK, Silent())
 
 

@@ -270,11 +270,13 @@ def test_two_processes_train_as_one_does(make_manifest: MakeManifest, tmp_path: 
     split = tmp_path / "photos" / "split.parquet"
     for name, processes in (("one", 1), ("two", 2)):
         verb = command(split, tmp_path / name, "--epochs", "2", "--set", f"train.processes={processes}", "--json")
+        verb += ["--set", "train.refit=true"]
         done = subprocess.run(verb, check=False, env=environment(), capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["epochs"] == 2  # one process speaks
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     assert all(torch.isfinite(value).all() for value in two.values())
     first_one, first_two = (float(history(tmp_path / name)[0]["train_nll"]) for name in ("one", "two"))
+    assert all(read_card(tmp_path / name).is_refit for name in ("one", "two"))
     assert first_two == pytest.approx(first_one, rel=0.25)  # the same batches; batch norm sees half of each
     assert one.keys() == two.keys()

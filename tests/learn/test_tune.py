@@ -15,11 +15,14 @@ import numpy as np
 import optuna
 import pytest
 
-from bintally.errors import RunError, SettingsError
+from bintally.data.manifest import read_manifest
+from bintally.errors import ModelError, RunError, SettingsError
 from bintally.learn.frozen import KeepSettings
 from bintally.learn.recipe import Recipe, read_recipe
 from bintally.learn.space import Dimension, Space
 from bintally.learn.study import TuneSettings, open_study
+from bintally.learn.teacher import TeacherSettings
+from bintally.learn.train import train
 from bintally.learn.trial import Trainer
 from bintally.learn.trials import recipe_with
 from bintally.learn.tune import check_space, tune
@@ -73,6 +76,20 @@ def test_from_search_to_a_recipe_that_train_takes(recipe: Recipe, split: Path, t
     expected = recipe_with(recipe, found["best"]["values"])
     assert best == expected
     assert len(list((tmp_path / "kept").iterdir())) == 1  # computed once for all
+
+
+def test_a_teacher_that_would_give_the_validation_part_away_is_refused_before_anything_is_written(
+    recipe: Recipe, split: Path, tiny: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    train(read_manifest(split), tmp_path / "teacher", tiny(epochs=1, refit=True))
+    taught = replace(recipe, teacher=TeacherSettings(run=str(tmp_path / "teacher")))
+    with pytest.raises(RunError, match="learnt from 8 photos of this split's validation part"):
+        tune(taught, SPACE, split, tmp_path / "tune", QUICK)
+    with pytest.raises(ModelError):
+        tune(
+            replace(recipe, teacher=TeacherSettings(run=str(tmp_path / "no"))), SPACE, split, tmp_path / "tune", QUICK
+        )
+    assert not (tmp_path / "tune").exists()
 
 
 def test_the_size_of_what_is_kept_is_told_before_the_first_trial(recipe: Recipe, split: Path, tmp_path: Path) -> None:
