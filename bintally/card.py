@@ -95,7 +95,7 @@ class ModelCard:
     @property
     def validation(self) -> dict[str, float]:
         """Figures on the validation part, after a refit those of the training before it; empty when there are none."""
-        found: dict[str, float] = self.metrics.get("validation") or self.metrics.get(BEFORE_REFIT) or {}
+        found: dict[str, float] = self.metrics.get(BEFORE_REFIT if self.is_refit else "validation", {})
         return found
 
 

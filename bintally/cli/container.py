@@ -219,6 +219,7 @@ def _finish(place: "Container", manifest: "Manifest", settings: _Settings) -> No
     """Evaluates, exports and delivers what was trained."""
     from bintally.cloud.container import deliver_model
     from bintally.cloud.metrics import METRICS, metric_line
+    from bintally.data.manifest import read_manifest
     from bintally.learn import run as run_folder
     from bintally.learn.evaluate import evaluate, evaluation_folder
     from bintally.learn.export import export
@@ -228,8 +229,10 @@ def _finish(place: "Container", manifest: "Manifest", settings: _Settings) -> No
     run_folder.keep_manifest(place.run, manifest)
     write_curves(place.run / run_folder.HISTORY_FILE, place.run / run_folder.CURVES_FILE)
     part = settings.evaluate.part
-    if manifest.of_part(part):
-        found = evaluate(place.run, manifest, settings.evaluate, console.Bar())
+    if read_manifest(place.run / run_folder.SPLIT_FILE).of_part(
+        part
+    ):  # the run's own: it may have joined two of them
+        found = evaluate(place.run, None, settings.evaluate, console.Bar())
         write_page(evaluation_folder(place.run, part), evaluation_folder(place.run, part) / "evaluation.html")
         for warning in found["warnings"]:
             console.note(f"note: {warning}")

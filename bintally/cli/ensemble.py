@@ -29,7 +29,7 @@ def ensemble(
     The networks may differ: a ResNet18 and a ResNet50 go together. Runs of one network and pretraining may be averaged
     instead, at the price of one: see bintally soup.
 
-    Example: bintally ensemble runs/best runs/best-50 --to runs/both
+    Example: bintally ensemble runs/best runs/best-rate --method all --to runs/both
     """
     from bintally.learn.ensemble import EnsembleSettings, unite
     from bintally.settings import check_tables, fill, parse_assignments

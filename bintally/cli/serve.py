@@ -174,8 +174,9 @@ def export_run(
 ) -> None:
     """Make a model folder of a run: ONNX, OpenVINO's format, and the card that it is checked against.
 
-    The exported model is held against the trained one on validation photos; where they differ more than the limits
-    allow, nothing is written. model.onnx is float32 whatever the precision; OpenVINO's files are what bintally runs.
+    The exported model is held against the trained one on validation photos (of a refit run: on calibration photos); where
+    they differ more than the limits allow, nothing is written. model.onnx is float32 whatever the precision; OpenVINO's
+    files are what bintally runs.
     int8 takes its ranges from training photos and its temperature from the calibration part.
 
     Example: bintally export runs/seed --to models/int8 --precision int8

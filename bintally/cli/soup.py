@@ -42,7 +42,7 @@ def soup(
     statistics are taken anew on training photos. One run alone, with --mirror or --scales, becomes one
     that looks at each photo so.
 
-    Example: bintally soup runs/best-0 runs/best-1 runs/best-2 --to runs/soup
+    Example: bintally soup runs/seed-0 runs/seed-1 runs/seed-2 --to runs/soup
     """
     from bintally.learn.soup import SoupSettings, cook
     from bintally.settings import check_tables, fill, parse_assignments

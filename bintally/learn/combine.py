@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bintally import __version__, files
-from bintally.card import ModelCard
+from bintally.card import BEFORE_REFIT, ModelCard
 from bintally.data.manifest import Manifest, write_manifest
 from bintally.errors import RunError, SettingsError
 from bintally.learn import run as run_folder
@@ -67,7 +67,12 @@ class Making:
 
     def check_fit(self, run: Path, first: ModelCard, card: ModelCard) -> None:
         """Raises RunError when a run's card says that it does not fit the first one's."""
-        named = {"counts": "range of counts", "pixels": "input", "head": "head", "manifest_digest": "split"}
+        named = {
+            "counts": "range of counts",
+            "pixels": "input",
+            "head": "head",
+            "manifest_digest": "split, or one is refit",
+        }
         for name, what in named.items():
             if getattr(first, name) != getattr(card, name):
                 raise RunError(f"{self.runs[0]} and {run} do not go together: they differ in their {what}")
@@ -96,7 +101,7 @@ class Making:
         done = replace(
             card,
             calibration=None,
-            metrics=({"validation": found} if found else {})
+            metrics={"validation" if found else BEFORE_REFIT: found}
             | {self.kind: {"runs": [str(run) for run in taken], "method": method}},
             code_version=__version__,
             notes=(*card.notes, f"{note} {len(taken)} of {len(self.runs)} runs ({method})"),
@@ -142,7 +147,7 @@ def choose(
         if greedy and len(runs) > 1:
             raise SettingsError(
                 f"{runs[0]} and the others learnt from the validation part as well (train.refit): there is nothing to choose "
-                "by; take all of them (--method)"
+                "by; take all of them (--method uniform of a soup, --method all of an ensemble)"
             )
         return tuple(runs), [(tuple(runs), {})]
     if not greedy or len(runs) == 1:

@@ -52,8 +52,8 @@ class ExportSettings:
 
     Attributes:
         precision: what the OpenVINO model computes in.
-        num_check: validation photos on which the models are compared; of a run that has learnt from those (`train.refit`),
-            calibration photos.
+        num_check: validation photos on which the models are compared; where there are none, as after a refit, calibration
+            photos, and else training photos.
         num_quantise: training photos that int8's ranges are taken from.
         num_calibrate: at most so many calibration photos for a temperature of the exported model's own.
         float32: limits for float32, of `model.onnx` as well as of the OpenVINO model.
@@ -105,10 +105,12 @@ def export(
     _check_target(to, force=force)
     model, card = load_run_model(run)
     photos = _Photos(read_manifest(run / SPLIT_FILE), card, settings.seed, progress)
-    checked_on: Part = "validation" if photos.manifest.of_part("validation") else "calibration"
-    shown = photos.take(checked_on, settings.num_check, f"decode {checked_on} photos")
-    if not len(shown.classes):
-        raise ModelError(f"{run} has no {checked_on} photos that can be read: the exported model cannot be checked")
+    for checked_on in _CHECKED_ON:
+        shown = photos.take(checked_on, settings.num_check, f"decode {checked_on} photos")
+        if len(shown.classes):
+            break
+    else:
+        raise ModelError(f"{run} has no photos that can be read: the exported model cannot be checked")
     with files.replacing_folder(to) as part:
         progress.message(f"writing {ONNX_FILE}")
         _write_onnx(part / ONNX_FILE, model, card)
@@ -171,6 +173,10 @@ def export(
         )
         write_card(part, done)
     return done
+
+
+_CHECKED_ON: tuple[Part, ...] = ("validation", "calibration", "train")
+"""The parts on which the models are compared: the first one that has photos. Nothing is scored, so any photos will do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

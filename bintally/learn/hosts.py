@@ -71,7 +71,8 @@ def begin(
         )
     for name in (run_folder.CHECKPOINT, run_folder.REFIT_CHECKPOINT):
         checkpoint = run / name
-        held = checkpoint.read_bytes() if fabric.global_rank == 0 and checkpoint.exists() else b""
+        goes_on = fabric.global_rank == 0 and told["before"] and checkpoint.exists()
+        held = checkpoint.read_bytes() if goes_on else b""
         held = share(fabric, held)
         if fabric.node_rank and fabric.local_rank == 0:
             if held:

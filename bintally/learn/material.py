@@ -73,6 +73,11 @@ class TrainingData:
             raise ManifestError(
                 f"{len(rows)} photos to train on and {len(validation)} to validate on are too few: "
                 "2 and 1 are the least; fetch more photos, or split with other fractions"
+                + (
+                    ""
+                    if validation
+                    else " (the split of a run that was refit has none: take the one that it began with)"
+                )
             )
         labels = np.array([row.label for row in rows], dtype=np.int64)
         classes = np.minimum(labels, counts.highest) - counts.lowest

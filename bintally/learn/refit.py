@@ -5,12 +5,15 @@ The photos that chose the epoch are the next thing to learn from, and a counter 
 """
 
 import contextlib
+import shutil
 from dataclasses import replace
 from typing import Any
 
 from bintally.card import BEFORE_REFIT, ModelCard, read_card
-from bintally.data.manifest import Manifest, Row, digest_of, write_manifest
+from bintally.data.manifest import PARTS, Manifest, Row, digest_of, write_manifest
+from bintally.errors import RunError
 from bintally.learn import run as run_folder
+from bintally.learn.evaluate import evaluation_folder
 from bintally.learn.loop import Training
 
 
@@ -58,16 +61,27 @@ class Refit(Training):
     def finish(self, manifest: Manifest) -> None:
         """Puts the weights, their card and the joined split in the place of the first training's.
 
-        Killed in between, it is done again by whoever goes on: nothing of the checkpoint is gone by then.
+        Evaluations of that one go: they are of another model. Killed in between, it is done again by whoever goes on: nothing
+        of the checkpoint is gone by then.
 
         Args:
             manifest: what `joined` made.
+
+        Raises:
+            RunError: the weights are not finite.
         """
         self._same_buffers()
-        if self.run is None or self.fabric.global_rank:
-            return
-        before = read_card(self.run, check_files=False)
         with self.average.in_place() if self.average else contextlib.nullcontext():
+            if not all(value.isfinite().all() for value in self.model.counting_state().values()):
+                raise RunError(
+                    "the network's weights are not finite after the training on both parts: lower train.head_lr and "
+                    "train.backbone_lr; then train with --restart"
+                )
+            if self.run is None or self.fabric.global_rank:
+                return
+            before = read_card(self.run, check_files=False)
+            for part in PARTS:
+                shutil.rmtree(evaluation_folder(self.run, part), ignore_errors=True)
             write_manifest(self.run / run_folder.SPLIT_FILE, manifest)
             self._save_model(self.run, self._refit_card(before))
 

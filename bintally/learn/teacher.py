@@ -90,7 +90,7 @@ def check_teacher(settings: TeacherSettings, manifest: Manifest, data: TrainingD
         if seen:
             raise RunError(
                 f"the teacher {run} learnt from {seen} photos of this split's {part} part, which it would give away: "
-                "take one that was trained on this very split"
+                "take one that was trained on this very split, with train.refit=false"
             )
 
 

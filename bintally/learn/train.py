@@ -1,12 +1,15 @@
 """Training a counter, on any device: a run folder that goes on after any death as if nothing had happened."""
 
+import contextlib
+import gc
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 
 from bintally.card import ModelCard, read_card
 from bintally.data.manifest import Manifest, digest_of
@@ -98,8 +101,7 @@ def train(
         fabric = make_fabric(settings)
         fabric.launch()
         before = hosts.begin(fabric, run, digest, look)
-    settled = before is not None and before["status"] == "finished"
-    if before and settled and (not settings.refit or "refit" in before):
+    if before and before["status"] == "finished" and (not settings.refit or "refit" in before):
         return RunResult(
             run=run,
             card=read_card(run) if settings.hosts == 1 else hosts.card_of(fabric, run),
@@ -127,12 +129,11 @@ def train(
         run_folder.keep_manifest(run, manifest)
     for name in data.empty:
         progress.message(f"no training photo holds {name}: the counter will hardly ever answer that")
+    # Either is written once the first training is over, and never before.
+    chosen = {key: before[key] for key in _CHOSEN} if before and "best_epoch" in before else {}
+    if fabric.world_size > 1:  # what the others read may have been written by the first one since
+        chosen = json.loads(hosts.share(fabric, json.dumps(chosen).encode()))
     with torch.random.fork_rng(devices=[]), Threads(settings.threads), stop_signals() as stop:
-        chosen: dict[str, Any] = {}
-        if before and (settled or "refit" in before):
-            chosen = {key: before[key] for key in ("best_epoch", "epochs", "seconds")}
-        if fabric.world_size > 1:  # what the others read may have been written by the first one since
-            chosen = json.loads(hosts.share(fabric, json.dumps(chosen).encode()))
         if not chosen:
             shared = Shared(data)
             try:
@@ -142,26 +143,29 @@ def train(
                     run_folder.clear_run(run)  # it never began: the folder is free for the next try
                 raise
             else:
-                _learn(training)
+                with _noted(run, fabric):
+                    _learn(training)
             finally:
                 shared.close()
             state = training.state
-            del training  # and its memory with it
-            chosen = {
-                "best_epoch": state.best_epoch,
-                "epochs": len(state.history),
-                "seconds": round(state.seconds, 1),
-            }
+            of_state = (state.best_epoch, len(state.history), round(state.seconds, 1))
+            chosen = dict(zip(_CHOSEN, of_state, strict=True))
+            del training
+            gc.collect()  # it refers to itself, and its memory is wanted now
         told = chosen
         if settings.refit:
             epochs, both = chosen["best_epoch"], joined(manifest)
             if is_main:  # first: from here on it is the second training that goes on
                 run_folder.note_run(run, "running", **chosen, settings=asked, refit={"epochs": epochs})
+            progress.message(
+                f"{epochs} epochs are best: trains anew on the training and validation parts for as many"
+            )
             shared = Shared(TrainingData.of(both, judged=False))
             try:
-                again = Refit(fabric, shared, run, recipe, both.digest, (), progress, stop, epochs=epochs)
-                _learn(again)
-                again.finish(both)
+                with _noted(run, fabric):
+                    again = Refit(fabric, shared, run, recipe, both.digest, (), progress, stop, epochs=epochs)
+                    _learn(again)
+                    again.finish(both)
             finally:
                 shared.close()
             seconds = round(again.state.seconds, 1)
@@ -181,13 +185,25 @@ def train(
     )
 
 
+_CHOSEN = ("best_epoch", "epochs", "seconds")
+"""What run.json says of the first training once it is over."""
+
+
 def _learn(training: Training) -> None:
-    """From where it is to its end; the run folder is told how that went otherwise."""
-    fabric, run = training.fabric, training.run
     try:
         training.loop()
+    finally:
+        training.close()
+
+
+@contextlib.contextmanager
+def _noted(run: Path, fabric: Fabric) -> Iterator[None]:
+    """Tells the run folder how a training ended that did not end well."""
+    is_main = fabric.global_rank == 0
+    try:
+        yield
     except BintallyError as error:
-        if run and fabric.global_rank == 0:
+        if is_main:
             status: run_folder.Status = "stopped" if isinstance(error, RunStoppedError) else "failed"
             run_folder.note_run(run, status, why=str(error))
         raise
@@ -195,11 +211,9 @@ def _learn(training: Training) -> None:
         lost = hosts.broken_off(error) if fabric.world_size > 1 else None
         if lost is None:
             raise
-        if run and fabric.global_rank == 0:
+        if is_main:
             run_folder.note_run(run, "failed", why=str(lost))
         raise lost from error
-    finally:
-        training.close()
 
 
 def keep_first(shared: Shared, recipe: Recipe, *, progress: Progress) -> None:

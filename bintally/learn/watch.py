@@ -261,6 +261,10 @@ class Watcher(Listener):
         self._told.after_epoch(step, row["epoch"], row["train_nll"], row["validation_nll"], confusion)
         self._judge()
 
+    def on_end(self) -> None:
+        """Lets the model go."""
+        self._recorder = None
+
     @property
     def _told(self) -> Recorder:
         if self._recorder is None:
@@ -345,7 +349,8 @@ def read_run_history(run: Path) -> History:
     Raises:
         RunError: it is no run, was not watched, or a record is damaged.
     """
-    status = read_run(run)["status"]
+    about = read_run(run)
+    status = "finished" if "refit" in about else about["status"]  # the second training is not watched
     folder = run / FOLDER
     if not (folder / CHECKS_FILE).exists():
         raise RunError(f"{run} was not watched: train with --watch")

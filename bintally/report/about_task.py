@@ -176,8 +176,8 @@ def _split(found: Found) -> Iterator[Block]:
     else:
         yield Paragraph(
             text="By series: photos of one bin taken one after the other are all in one part, so that nothing is tested on a "
-            "sibling of what it was trained on. Train is learnt from; validation chooses the epoch and the recipe; "
-            "calibration makes the probabilities honest; test is scored at the end."
+            "sibling of what it was trained on. Train is learnt from; validation chooses the epoch and the recipe (a refit "
+            "then learns from it); calibration makes the probabilities honest; test is scored at the end."
         )
     yield Paragraph(
         text=f"Counts {split['counts']}, seed {split['seed']}; {split['kept']:,} photos kept, {split['left_out']:,} left out."

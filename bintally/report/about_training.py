@@ -29,6 +29,11 @@ _WATCH_PLOTS = 4
 _PROFILE_PLOTS = 4
 
 
+def _split(material: Material) -> str:
+    """What to train on again; a run that was refit has joined two parts of it."""
+    return "SPLIT" if "refit" in material.about else str(material.run / SPLIT_FILE)
+
+
 def tuning(material: Material) -> Section:
     """What the trials found, and whether the winner is more than luck."""
     found = material.tune
@@ -37,7 +42,7 @@ def tuning(material: Material) -> Section:
         if jobs:
             return _section("Tuning", *(block for one in jobs for block in _managed(one)))
         run = material.run
-        command = f"bintally tune RECIPE {run / SPLIT_FILE} --to TUNING && bintally report {run} --tune TUNING"
+        command = f"bintally tune RECIPE {_split(material)} --to TUNING && bintally report {run} --tune TUNING"
         return _section("Tuning", Missing(text="No tuning was done, or none was named.", command=command))
     states = ", ".join(f"{num:,} {state}" for state, num in found["states"].items())
     verdict = found["verdict"]
@@ -122,23 +127,27 @@ def training(material: Material) -> Section:
         tone: Any = "bad" if about["status"] == "failed" else "warn"
         blocks.append(Paragraph(text=f"This training is {about['status']}{why}.", tone=tone))
     if not history:
-        command = f"bintally train {material.run / SPLIT_FILE} --recipe RECIPE --to {material.run}"
+        command = f"bintally train {_split(material)} --recipe RECIPE --to {material.run}"
         return _section("Training", *blocks, Missing(text="No epoch is finished yet.", command=command))
     best = min(history, key=lambda row: row["validation_nll"])
-    seconds = duration(about.get("seconds") or sum(row.get("seconds", 0.0) for row in history))
+    again = about.get("refit") if about["status"] == "finished" else None
+    kept = "was the best" if again else "is kept"
+    before = (about.get("seconds") or 0.0) - (again["seconds"] if again else 0.0)
+    seconds = duration(before or sum(row.get("seconds", 0.0) for row in history))
     right = page.percent(best["validation_accuracy"])
     blocks.append(
         Paragraph(
-            text=f"{len(history):,} epochs in {seconds} on {about.get('device', '?')}. Epoch {best['epoch']:.0f} is kept: "
+            text=f"{len(history):,} epochs in {seconds} on {about.get('device', '?')}. Epoch {best['epoch']:.0f} {kept}: "
             f"{right} right on the validation part, negative log-likelihood {best['validation_nll']:.3f} "
             f"({best['train_nll']:.3f} on the training photos)."
         )
     )
-    if (again := about.get("refit")) and about["status"] == "finished":
+    if again:
         blocks.append(
             Paragraph(
-                text="The model was then trained anew on the training and validation parts together, over "
-                f"{again['epochs']:,} epochs: what is said of the validation part is of the one before."
+                text=f"The model was then trained anew on {again['photos']:,} photos, those of training and validation, over "
+                f"{again['epochs']:,} epochs in {duration(again['seconds'])}: what is said of the validation part is of the "
+                "one before."
             )
         )
     made = curves(material.run / HISTORY_FILE)
@@ -182,7 +191,7 @@ def watching(material: Material) -> Section:
     """What the debug rules found in the watched training."""
     title = "Debugging"
     if not material.verdicts:
-        command = f"bintally train {material.run / SPLIT_FILE} --recipe RECIPE --watch --to WATCHED"
+        command = f"bintally train {_split(material)} --recipe RECIPE --watch --to WATCHED"
         return _section(title, Missing(text="This training was not watched.", command=command))
     fired = {name: one for name, one in material.verdicts.items() if one["RuleTriggered"]}
     quiet = sorted(material.verdicts.keys() - fired.keys())
@@ -215,7 +224,7 @@ def profiling(material: Material) -> Section:
     found, title = material.profile, "Profiling"
     if found is None:
         run = material.run
-        command = f"bintally profile RECIPE {run / SPLIT_FILE} --to {run / PROFILE}"
+        command = f"bintally profile RECIPE {_split(material)} --to {run / PROFILE}"
         return _section(title, Missing(text="The training was not profiled.", command=command))
     blocks: list[Block] = [
         Paragraph(text=found["headline"]),

@@ -119,7 +119,7 @@ class Crew:
             self._jobs.put(None)
 
     def _work(self, number: int) -> None:
-        while (job := self._jobs.get()) is not None:
+        while (job := self._next(number)) is not None:
             began = self._busy[number] = time.perf_counter()
             jobs = [job, *self._more(number)]
             self._at_work[number] = len(jobs)
@@ -130,21 +130,28 @@ class Crew:
             except Exception as error:  # noqa: BLE001 - whoever waits gets it; the thread lives on
                 results = [error] * len(wanted)
             results += [ConnectionAbortedError()] * len(left)
-            if len(jobs) > 1:  # first: in between they would be counted nowhere
-                self._answered[number] = len(jobs)
+            if len(wanted) > 1:  # first: in between they would be counted nowhere
+                self._answered[number] = len(wanted)
             del self._busy[number], self._at_work[number]
             try:
                 self._loop.call_soon_threadsafe(self._deliver, wanted + left, results)
             except RuntimeError:  # the loop has been closed: nobody waits any more
                 return
-            self._linger(len(jobs), time.perf_counter() - began)
+            self._linger(len(wanted), time.perf_counter() - began)
+
+    def _next(self, number: int) -> _Job | None:
+        try:
+            return self._jobs.get_nowait()
+        except queue.Empty:
+            self._answered.pop(number, None)  # nobody has come back
+            return self._jobs.get()
 
     def _linger(self, size: int, took: float) -> None:
         """Gives clients who were answered together a moment to ask again, so that they are counted together again.
 
         Without it the first one to come back would be taken alone, and alone a photo costs up to half as much again.
         """
-        if size == 1:
+        if size < 2:
             return
         latest = time.perf_counter() + min(_LINGER_SHARE * took, _LINGER_S)
         while self._jobs.qsize() < size and time.perf_counter() < latest:

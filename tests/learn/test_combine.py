@@ -17,14 +17,21 @@ def score(those: Sequence[Path]) -> dict[str, float]:
 
 
 def test_greedy_begins_with_the_best_and_keeps_what_helps() -> None:
-    taken, tried = choose([A, B, C], score, greedy=True)
+    taken, tried = choose([A, B, C], score, greedy=True, judged=True)
     assert taken == (B, A)
     assert [those for those, _ in tried] == [(A,), (B,), (C,), (B, A), (B, A, C)]
 
 
 def test_all_of_them_or_the_only_one() -> None:
-    assert choose([B, A, C], score, greedy=False) == ((B, A, C), [((B, A, C), {"nll": 1.15})])
-    assert choose([A], score, greedy=True) == ((A,), [((A,), {"nll": 1.3})])
+    assert choose([B, A, C], score, greedy=False, judged=True) == ((B, A, C), [((B, A, C), {"nll": 1.15})])
+    assert choose([A], score, greedy=True, judged=True) == ((A,), [((A,), {"nll": 1.3})])
+
+
+def test_without_photos_to_choose_by_all_are_taken_or_none() -> None:
+    assert choose([B, A], score, greedy=False, judged=False) == ((B, A), [((B, A), {})])
+    assert choose([A], score, greedy=True, judged=False) == ((A,), [((A,), {})])
+    with pytest.raises(SettingsError, match="nothing to choose by"):
+        choose([B, A], score, greedy=True, judged=False)
 
 
 def test_nothing_begins_over_what_is_there(tmp_path: Path) -> None:

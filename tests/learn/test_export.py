@@ -291,11 +291,21 @@ def test_a_run_that_learnt_from_the_validation_part_is_checked_on_the_calibratio
     assert card.metrics["export"]["openvino"]["num_photos"] == sum(COUNTS.class_of(one) is not None for one in known)
 
 
-def test_without_photos_to_check_it_on_nothing_is_believed(run: Path, manifest: Manifest, tmp_path: Path) -> None:
+def test_a_run_with_training_photos_alone_is_checked_on_those(
+    run: Path, manifest: Manifest, tmp_path: Path, same_onnx: None
+) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     rows = tuple(dataclasses.replace(row, part="train") for row in manifest.rows)
     write_manifest(copy / SPLIT_FILE, dataclasses.replace(manifest, rows=rows))
-    with pytest.raises(ModelError, match="no calibration photos"):
+    card = export(copy, tmp_path / "model", QUICK, Silent())
+    assert card.metrics["export"]["part"] == "train"
+
+
+def test_without_photos_to_check_it_on_nothing_is_believed(run: Path, manifest: Manifest, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    rows = tuple(dataclasses.replace(row, part="test") for row in manifest.rows)
+    write_manifest(copy / SPLIT_FILE, dataclasses.replace(manifest, rows=rows))
+    with pytest.raises(ModelError, match="no photos that can be read"):
         export(copy, tmp_path / "model", QUICK, Silent())
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from bintally.card import read_card
@@ -120,6 +121,64 @@ def test_a_finished_run_goes_on_to_its_refit_and_never_back(
         train(manifest, tmp_path / "run", tiny())
 
 
+def test_a_finished_run_that_is_killed_on_its_way_to_the_refit_has_lost_nothing(
+    make_manifest: MakeManifest, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = make_manifest(num=30)
+    train(manifest, tmp_path / "run", tiny())
+    first = weights(tmp_path / "run")
+    evaluate(tmp_path / "run", None, EvaluateSettings(part="validation"), Silent())
+
+    def dies(manifest: Manifest) -> Manifest:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bintally.learn.train.joined", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train(manifest, tmp_path / "run", tiny(refit=True))
+    assert same_bits(first, weights(tmp_path / "run"))  # type: ignore[arg-type]
+    assert (tmp_path / "run" / "evaluation-validation").exists()
+
+    class Never(Listener):
+        def on_step(self, step: int, epoch: int, loss: float) -> None:
+            raise AssertionError("the first training is over")
+
+    assert train(manifest, tmp_path / "run", tiny(refit=True), listeners=[Never()]).card.is_refit
+    assert not (tmp_path / "run" / "evaluation-validation").exists()  # it was of the model before
+
+
+def test_a_second_training_that_cannot_begin_says_so_in_the_run(
+    make_manifest: MakeManifest, tiny: Tiny, tmp_path: Path
+) -> None:
+    manifest, recipe = make_manifest(num=30), tiny(refit=True)
+    with pytest.raises(KeyboardInterrupt):
+        train(manifest, tmp_path / "run", recipe, progress=Dies("on both parts, epoch 1"))
+    path = tmp_path / "run" / "checkpoints" / "refit.safetensors"
+    good = path.read_bytes()
+    path.write_bytes(b"junk")
+    with pytest.raises(RunError, match="no checkpoint that can be read"):
+        train(manifest, tmp_path / "run", recipe)
+    assert read_run(tmp_path / "run")["status"] == "failed"
+    path.write_bytes(good)
+    assert train(manifest, tmp_path / "run", recipe).card.is_refit
+
+
+def test_weights_that_are_not_finite_take_no_models_place(
+    make_manifest: MakeManifest, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = make_manifest(num=30)
+
+    def spoils(self: Refit) -> None:
+        with torch.no_grad():
+            self.model.head.weight.fill_(torch.nan)  # type: ignore[union-attr, operator]
+
+    monkeypatch.setattr(Refit, "_same_buffers", spoils)
+    with pytest.raises(RunError, match="weights are not finite"):
+        train(manifest, tmp_path / "run", tiny(epochs=1, refit=True))
+    assert read_run(tmp_path / "run")["status"] == "failed"
+    assert not read_card(tmp_path / "run").is_refit
+
+
 def test_it_goes_on_to_the_same_bits_from_wherever_it_was_killed(
     make_manifest: MakeManifest, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,8 +278,10 @@ def test_no_figure_on_the_validation_part_is_given_of_it(
     train(manifest, tmp_path / "run", tiny(refit=True))
     with pytest.raises(RunError, match="has learnt from the validation part as well"):
         evaluate(tmp_path / "run", None, EvaluateSettings(part="validation"), Silent())
+    before = read_card(tmp_path / "run").validation
     found = evaluate(tmp_path / "run", manifest, EvaluateSettings(part="validation"), Silent())
     assert "12 of 12 photos were trained on" in found["warnings"]
+    assert read_card(tmp_path / "run").validation == before  # not those of photos that it has learnt from
     found = evaluate(tmp_path / "run", None, EvaluateSettings(part="calibration"), Silent())
     assert found["photos"]["scored"] == 12
     assert read_card(tmp_path / "run").is_refit
@@ -240,6 +301,7 @@ def test_runs_together_are_all_taken_since_nothing_is_left_to_choose_by(
     cooked = cook(runs, tmp_path / "soup", SoupSettings(method="uniform"), Silent())
     for made in (united, cooked):
         assert made.taken == tuple(runs)
+        assert made.card.is_refit
         assert not made.card.validation
         assert evaluate(made.run, None, EvaluateSettings(part="calibration"), Silent())["photos"]["scored"] == 12
     assert cook(runs[:1], tmp_path / "mirrored", SoupSettings(mirror="on"), Silent()).card.mirror
