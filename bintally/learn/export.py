@@ -120,7 +120,8 @@ def export(
             if not len(seen.classes):
                 raise ModelError(f"{run} has no training photos that can be read: int8 needs them for its ranges")
             progress.message(f"quantising with {len(seen.classes):,} training photos")
-            runner = _quantise(runner, seen.squares, card)
+            # Converted, and not only read: batch norms are in the convolutions then, as they are when it runs.
+            runner = _quantise(openvino.convert_model(part / ONNX_FILE), seen.squares, card)
         openvino.save_model(runner, part / XML_FILE, compress_to_fp16=False)
         compiled = _Compiled(part / XML_FILE, card, settings.precision, progress)
 
@@ -275,6 +276,10 @@ def _quantise(model: Any, squares: NDArray[np.uint8], card: ModelCard) -> Any:
             nncf.Dataset(photos),
             subset_size=len(photos),
             preset=nncf.QuantizationPreset.MIXED,
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                # Ranges from the least and largest values follow a few photos' outliers: docs/experiments.md, section 16.
+                activations_range_estimator_params=RangeEstimatorParametersSet.HISTOGRAM,
+            ),
             ignored_scope=nncf.IgnoredScope(names=sorted(head | sizes)),
         )
 
