@@ -23,6 +23,7 @@ import onnxruntime
 import openvino
 import openvino.properties.hint as hints
 import torch
+from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
