@@ -199,8 +199,8 @@ def tune(
     wired = wiring.wire(config, given, region=region, project=project, **flags)
     settings = wired.settings
     varied = _varied(space, recipe)
-    if _refits(recipe):  # what is tuned for is told before it, and every training would cost twice as much
-        tables.setdefault("train", {}).setdefault("refit", "false")
+    # What is tuned for is told before a refit, which would cost as much again; who wants one refits the winner.
+    tables.setdefault("train", {}).setdefault("refit", "false")
     ranges = parameter_ranges(varied, settings.tune_strategy)
     wish = TrainingWish(
         channels=_channels(data, channels, backbone),
@@ -300,12 +300,6 @@ def _as_hyperparameters(recipe: str) -> dict[str, str]:
                 raise UsageError(f"{recipe}: {section}.{key} has no value that a hyperparameter could say; set one")
             found[f"{section}.{key}"] = as_text(value)
     return found
-
-
-def _refits(recipe: str) -> bool:
-    from bintally.learn.recipe import read_recipe
-
-    return read_recipe(recipe, environ={}).train.refit
 
 
 def _check_recipe(recipe: str, tables: Mapping[str, Mapping[str, str]]) -> None:

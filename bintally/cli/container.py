@@ -229,9 +229,8 @@ def _finish(place: "Container", manifest: "Manifest", settings: _Settings) -> No
     run_folder.keep_manifest(place.run, manifest)
     write_curves(place.run / run_folder.HISTORY_FILE, place.run / run_folder.CURVES_FILE)
     part = settings.evaluate.part
-    if read_manifest(place.run / run_folder.SPLIT_FILE).of_part(
-        part
-    ):  # the run's own: it may have joined two of them
+    own = read_manifest(place.run / run_folder.SPLIT_FILE)  # a refit has joined two of its parts
+    if own.of_part(part):
         found = evaluate(place.run, None, settings.evaluate, console.Bar())
         write_page(evaluation_folder(place.run, part), evaluation_folder(place.run, part) / "evaluation.html")
         for warning in found["warnings"]:

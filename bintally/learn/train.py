@@ -129,7 +129,7 @@ def train(
         run_folder.keep_manifest(run, manifest)
     for name in data.empty:
         progress.message(f"no training photo holds {name}: the counter will hardly ever answer that")
-    # Either is written once the first training is over, and never before.
+    # Written when the first training is over, and never before.
     chosen = {key: before[key] for key in _CHOSEN} if before and "best_epoch" in before else {}
     if fabric.world_size > 1:  # what the others read may have been written by the first one since
         chosen = json.loads(hosts.share(fabric, json.dumps(chosen).encode()))

@@ -74,6 +74,21 @@ def test_a_complete_job(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_job_whose_training_is_refit_delivers_a_model_without_a_calibration_part(tmp_path: Path) -> None:
+    root = tmp_path / "ml"
+    lay_out(root, QUICK | {"train.refit": "true", "evaluate.part": "validation"})
+    for part in ("train", "validation", "test"):
+        class_folders(root / "input/data", parts=(part,))
+    code, log = finished(root)
+    assert code == 0, log
+    assert "there is no validation part: the counter is not scored on it" in log  # it has learnt from it
+    assert [line["train:epoch"] for line in lines_of(log) if "validation:nll" in line] == [1, 2]
+    card = read_card(root / "model")
+    assert card.is_refit
+    assert card.metrics["export"]["part"] == "train"
+
+
+@pytest.mark.slow
 def test_a_job_that_fails_says_why(tmp_path: Path) -> None:
     root = lay_out(tmp_path / "ml", {**QUICK, "epoch": "3"})
     code, log = finished(root)

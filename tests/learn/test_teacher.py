@@ -177,9 +177,7 @@ def test_a_stop_while_the_teacher_is_asked_leaves_the_folder_free(
     class Impatient(Silent):
         def begin(self, task: str, total: int | None = None) -> None:
             if task == "ask the teacher":
-                stop.signal = (
-                    signal.SIGTERM
-                )  # as the handler would: tests may run in threads where no signal is caught
+                stop.signal = signal.SIGTERM  # as the handler would, which tests in threads of their own lack
 
     recipe, stop = taught(tiny(), tmp_path / "teacher"), Stop()
     with monkeypatch.context() as patch:

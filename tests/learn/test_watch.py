@@ -1,6 +1,8 @@
 """The recorder reads what is there, leaves frozen layers out, survives kills; rules are filled from TOML."""
 
 import json
+import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from bintally.learn.run import read_run
 from bintally.learn.tensor_rules import CheckInputImages
 from bintally.learn.train import train as train_run
 from bintally.pixels import read_input
+from bintally.progress import Silent
 
 torch.set_num_threads(1)
 
@@ -170,6 +173,24 @@ def test_a_real_training_is_watched_and_judged(
     assert {"head.weight"} < set(history.checks[0].gradients)
     assert history.checks[0].dead_relus
     assert set(watch.report(rules, history)) == set(RULES)
+
+
+def test_a_second_training_that_is_not_watched_does_not_pass_for_one_that_stands(
+    make_manifest: Callable[..., Manifest], tiny: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    class Ends(Silent):
+        def message(self, text: str) -> None:
+            if text.startswith("on both parts"):
+                raise KeyboardInterrupt
+
+    watcher = watch.Watcher(watch.WatchSettings(every=2), watch.load_rules())
+    with pytest.raises(KeyboardInterrupt):
+        train_run(make_manifest(), tmp_path / "run", tiny(refit=True), listeners=[watcher], progress=Ends())
+    long_ago = time.time() - 7200
+    os.utime(tmp_path / "run" / watch.FOLDER / watch.CHECKS_FILE, (long_ago, long_ago))
+    history = watch.read_run_history(tmp_path / "run")
+    assert history.finished
+    assert not watch.judge(watch.load_rules(), history)["StalledTraining"]
 
 
 @pytest.mark.parametrize("flip", [0.0, 1.0])

@@ -60,25 +60,25 @@ def test_clients_answered_together_are_counted_together_again(monkeypatch: pytes
     assert sizes.count(4) >= 45  # of 60 at best: the first ones start before all have come
 
 
-def test_who_was_answered_and_stays_away_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    who: list[tuple[str, int]] = []
+def test_who_was_answered_and_stays_away_is_not_counted_on() -> None:
+    sizes: list[int] = []
 
     class Noted(StandIn):
         def logits(self, squares: Any) -> Any:
-            who.append((threading.current_thread().name, len(squares)))
+            sizes.append(len(squares))
             return super().logits(squares)
 
     async def run() -> None:
         crew = Crew(Noted("one", 20), threads=2, on_done=lambda _: None)
         await asyncio.gather(*(crew.submit(photo()) for _ in range(16)))
         await asyncio.sleep(0.3)  # nobody comes back
-        who.clear()
+        sizes.clear()
         await asyncio.gather(*(crew.submit(photo()) for _ in range(4)))
         crew.stop()
 
     asyncio.run(run())
-    assert sum(size for _, size in who) == 4
-    assert len({name for name, _ in who}) == 2  # both threads have something to do
+    assert sum(sizes) == 4
+    assert max(sizes) <= 2  # half of what there is, whoever was here before
 
 
 def test_an_unreadable_photo_spoils_no_batch() -> None:

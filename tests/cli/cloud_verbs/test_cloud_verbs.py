@@ -138,6 +138,12 @@ def test_a_dry_run_asks_the_service_nothing(
         ("batch", "job", DATA),
     ):
         assert json.loads(call(*words, "--project", project, "--dry-run").stdout)["requests"]
+    (tmp_path / "space.toml").write_text("[train]\nhead_lr = { low = 1e-4, high = 0.1, log = true }\n")
+    tuning = ("tune", DATA, "--recipe", "best", "--space", tmp_path / "space.toml", "--project", project, "--dry-run")
+    for said, refit in (((), "false"), (("--set", "train.refit=true"), "true")):
+        words = (*tuning, *said)
+        (request,) = json.loads(call(*words).stdout)["requests"]
+        assert request["request"]["TrainingJobDefinition"]["StaticHyperParameters"]["train.refit"] == refit
     config.write_text("[CreateTrainingJob]\nVpcConfg = { Subnets = [] }\n")
     with pytest.raises(SettingsError, match="did you mean 'VpcConfig'"):
         call("train", DATA, "--config", config, "--dry-run")
